@@ -1,0 +1,1 @@
+"""What an application uses: the manager, the builder, the process's default queue."""

@@ -1,0 +1,155 @@
+"""From a job to the store: preparing drafts, and sending them together.
+
+Concurrent dispatches coalesce: whatever is handed in while a round trip is in flight goes with the next one. There is
+no timer, so a lone dispatch takes one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Sequence
+
+from rf_jobs.client.pending import Choices
+from rf_jobs.core import transitions
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.transitions import Dispatching
+from rf_jobs.model import codec, envelope
+from rf_jobs.model.envelope import WIRE_VERSION, Envelope
+from rf_jobs.model.events import DispatchRejected, JobDispatched
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import MiddlewareStack
+from rf_jobs.store.commands import Draft
+from rf_jobs.words import options as checks
+from rf_jobs.words.errors import PayloadTooLarge, RfJobsError
+from rf_jobs.words.ids import new_id, queue_name
+from rf_jobs.words.timing import now_ms
+
+import msgspec  # isort: skip
+
+MAX_BATCH_JOBS = 500
+MAX_BATCH_BYTES = 4 << 20
+
+
+class Preparer:
+    """Makes drafts out of jobs. Every check that needs no server is made here, before anything is sent."""
+
+    def __init__(self, default_queue: str, max_payload_bytes: int, middleware: MiddlewareStack) -> None:
+        self._default_queue = default_queue
+        self._max_bytes = max_payload_bytes
+        self._middleware = middleware
+
+    def prepare(self, job: Job, choices: Choices) -> Dispatching:
+        """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``."""
+        entry = job.__job_class__
+        dynamic = entry.dynamic
+        queue = choices.queue or (queue_name(job.queue()) if "queue" in dynamic else entry.options.queue) or self._default_queue
+        priority = choices.priority
+        if priority is None:
+            priority = checks.priority(job.priority()) if "priority" in dynamic else entry.options.priority
+        tags = checks.tags(job.tags()) if "tags" in dynamic else entry.options.tags
+        if choices.tags:
+            tags = checks.tags((*tags, *choices.tags))
+        now = now_ms()
+        when = choices.when
+        letter = Envelope(
+            WIRE_VERSION,
+            str(choices.id or new_id()),
+            entry.name,
+            queue,
+            now,
+            msgspec.Raw(codec.encode_payload(job, entry)),
+            entry.version,
+            int(priority),
+            0 if not when else now + int(when) if when[0] == "+" else int(when),
+            choices.max_attempts or 0,
+            0 if choices.expires_ms is None else now + choices.expires_ms,
+            list(tags),
+        )
+        self._middleware.prepare(letter)
+        data = envelope.encode(letter)
+        if len(data) > self._max_bytes:
+            raise PayloadTooLarge(
+                f"{entry.short_name} takes {len(data)} bytes, the limit (max_payload_bytes) is {self._max_bytes};"
+                " keep large data elsewhere and dispatch a reference to it"
+            )
+        event = JobDispatched(
+            letter.id, queue, entry.name, "scheduled" if when else "ready", max(0, letter.due - now) if when else 0,
+            letter.pri, letter.hdr.tp if letter.hdr is not None else "",
+        )  # fmt: skip
+        return Dispatching(Draft(letter.id, queue, letter.pri, when, data), event)
+
+
+def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
+    """Cuts of a size that one script call should take."""
+    result: list[Sequence[Dispatching]] = []
+    start = size = 0
+    for at, item in enumerate(items):
+        if at > start and (at - start >= MAX_BATCH_JOBS or size + len(item.draft.data) > MAX_BATCH_BYTES):
+            result.append(items[start:at])
+            start, size = at, 0
+        size += len(item.draft.data)
+    if start < len(items):
+        result.append(items[start:])
+    return result
+
+
+class Coalescer:
+    """Sends prepared dispatches. Starts a task when there is something to send and ends it when there is nothing;
+    whoever waits for a dispatch hears of its failure."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._waiting: list[tuple[Dispatching, asyncio.Future[bool]]] = []
+        self._pump: asyncio.Task[None] | None = None
+
+    async def send(self, item: Dispatching) -> bool:
+        """Send one; answers whether it is new. Raises ``BackendError``."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._pump is None:
+            # An empty context: the task outlives its first caller, whose span must not swallow the others'.
+            self._pump = asyncio.create_task(self._run(), name="rf-jobs-dispatch", context=contextvars.Context())
+        return await future
+
+    async def send_all(self, items: Sequence[Dispatching]) -> list[bool]:
+        """Send many, in as few round trips as their size allows; answers which are new."""
+        fresh: list[bool] = []
+        for chunk in chunks(items):
+            known = set(await self._apply(chunk))
+            fresh += [at not in known for at in range(len(chunk))]
+        return fresh
+
+    async def _apply(self, items: Sequence[Dispatching]) -> list[int]:
+        try:
+            return await self._lifecycle.apply(transitions.enqueue(self._lifecycle.store.commands, items))
+        except RfJobsError as error:
+            for item in items:
+                self._lifecycle.bus.emit(DispatchRejected(item.draft.queue, item.event.job_class, type(error).__name__))
+            raise
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                for chunk in chunks([item for item, _ in batch]):
+                    futures, batch = batch[: len(chunk)], batch[len(chunk) :]
+                    await self._settle(chunk, [future for _, future in futures])
+        finally:
+            self._pump = None
+
+    async def _settle(self, items: Sequence[Dispatching], futures: list[asyncio.Future[bool]]) -> None:
+        try:
+            known = set(await self._apply(items))
+        except Exception as error:
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()
+            raise
+        else:
+            for at, future in enumerate(futures):
+                if not future.done():
+                    future.set_result(at not in known)

@@ -1,0 +1,335 @@
+"""``QueueManager``: everything that a program does with queues, short of running the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self, TypeVar, overload
+from uuid import UUID
+
+from rf_jobs.client.consumer import Consumer, LeasedJob
+from rf_jobs.client.deadletters import DeadLetters
+from rf_jobs.client.dispatching import Coalescer, Preparer
+from rf_jobs.client.handle import JobHandle
+from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
+from rf_jobs.client.portal import portal
+from rf_jobs.client.waiting import Waiter
+from rf_jobs.core import transitions
+from rf_jobs.core.inspector import Filters, Inspector
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.model import codec, envelope
+from rf_jobs.model.events import EventBus
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import Middleware, MiddlewareStack
+from rf_jobs.store.commands import Retention
+from rf_jobs.store.redis import AsyncStore
+from rf_jobs.words.config import load_settings
+from rf_jobs.words.config_settings import JobsSettings, Settings
+from rf_jobs.words.errors import (
+    BackendError,
+    DuplicateJob,
+    ExecutionFailed,
+    InvalidOption,
+    JobError,
+    JobNotFound,
+    JobTimeout,
+    UnknownQueue,
+)
+from rf_jobs.words.ids import job_id as as_job_id
+from rf_jobs.words.ids import queue_name
+from rf_jobs.words.states import State
+from rf_jobs.words.timing import Duration, seconds
+
+R = TypeVar("R")
+T = TypeVar("T")
+CLEARED = (State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED)
+
+
+def retention_of(jobs: JobsSettings) -> Retention:
+    """The settings' retention as the store takes it."""
+    return Retention(
+        completed=(jobs.completed_keep, round(jobs.completed_keep_seconds * 1000)),
+        dead=(jobs.dead_keep, round(jobs.dead_keep_seconds * 1000)),
+        cancelled=(jobs.cancelled_keep, round(jobs.cancelled_keep_seconds * 1000)),
+        expired=(jobs.cancelled_keep, round(jobs.cancelled_keep_seconds * 1000)),
+    )
+
+
+class QueueManager:
+    """Dispatches jobs and looks after queues. ``target`` is a Redis URL or ``Settings``; without one the configuration
+    file and the environment decide.
+
+    Connects at first use; ``await QueueManager.connect(url)`` does it at once and says what is wrong with the server.
+    Belongs to the event loop that first uses it; close it with ``aclose`` or ``async with``. All methods that ask the
+    server raise ``BackendError`` when it can't be reached within ``retry_for`` seconds, refuses, or errs.
+    """
+
+    def __init__(
+        self,
+        target: str | Settings | None = None,
+        *,
+        namespace: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        bus: EventBus | None = None,
+        retry_for: Duration = 5.0,
+    ) -> None:
+        self.settings = settings_for(target, namespace)
+        jobs = self.settings.jobs
+        self.bus = bus or EventBus()
+        self.middleware = MiddlewareStack(middleware)
+        self.store = AsyncStore(
+            jobs.redis_url, jobs.namespace, allow_eviction=self.settings.security.allow_evicting_server,
+            retry_for=seconds(retry_for, "retry_for"),
+        )  # fmt: skip
+        self.lifecycle = Lifecycle(self.store, self.bus)
+        self.inspector = Inspector(self.store)
+        self.retention = retention_of(jobs)
+        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware)
+        self._coalescer = Coalescer(self.lifecycle)
+        self._waiter = Waiter(self.store)
+        self._dead = DeadLetters(self.lifecycle, self.inspector)
+        self._consumer = Consumer(self.lifecycle, self.retention)
+
+    @classmethod
+    async def connect(cls, target: str | Settings | None = None, **options: Any) -> Self:
+        """A manager that has made contact. Raises ``BackendError`` for a server that is unreachable, refuses us, is too
+        old, or may evict jobs; ``ConfigError`` for a bad URL or setting."""
+        manager = cls(target, **options)
+        try:
+            await manager.store.connect()
+        except BaseException:
+            await manager.aclose()
+            raise
+        return manager
+
+    async def aclose(self) -> None:
+        """Close the connections. What was not awaited is not sent."""
+        await self._waiter.aclose()
+        await self.store.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.store.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    # --- dispatch ----------------------------------------------------------------------------------------------
+
+    @overload
+    def dispatch(self, job: AsyncHandled[R]) -> Pending[R]: ...
+    @overload
+    def dispatch(self, job: Handled[R]) -> Pending[R]: ...
+    def dispatch(self, job: Any) -> Pending[Any]:
+        """A builder that dispatches ``job`` when it is awaited.
+
+        Awaiting raises ``SerializationError`` for a payload that does not fit, ``PayloadTooLarge``, ``DuplicateJob``.
+        """
+        return Pending(self, job)
+
+    @overload
+    def dispatch_to(self, job: AsyncHandled[R], queue: str) -> Pending[R]: ...
+    @overload
+    def dispatch_to(self, job: Handled[R], queue: str) -> Pending[R]: ...
+    def dispatch_to(self, job: Any, queue: str) -> Pending[Any]:
+        """``dispatch(job).on_queue(queue)``."""
+        return Pending[Any](self, job).on_queue(queue)
+
+    @overload
+    def dispatch_later(self, job: AsyncHandled[R], delay: Duration) -> Pending[R]: ...
+    @overload
+    def dispatch_later(self, job: Handled[R], delay: Duration) -> Pending[R]: ...
+    def dispatch_later(self, job: Any, delay: Duration) -> Pending[Any]:
+        """``dispatch(job).delay(delay)``."""
+        return Pending[Any](self, job).delay(delay)
+
+    async def dispatch_many(self, jobs: Iterable[Job | Pending[Any]]) -> list[UUID]:
+        """Dispatch many jobs, in as few round trips as their size allows; answers with their ids in order.
+
+        All are checked before the first is sent: one that doesn't fit refuses them all, with nothing enqueued. A
+        ``BackendError`` in the middle may leave the first of them enqueued; sent again under the same ids
+        (``with_id``) they are not doubled.
+        """
+        asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]
+        if not asked:
+            return []
+
+        async def send() -> list[UUID]:
+            prepared = [self._preparer.prepare(job, choices) for job, choices in asked]
+            fresh = await self._coalescer.send_all(prepared)
+            for (_, choices), item, new in zip(asked, prepared, fresh, strict=True):
+                if not new and choices.id is not None:
+                    await self._same_or_refuse(item)
+            return [UUID(item.draft.id) for item in prepared]
+
+        result: list[UUID] = await self.middleware.batch(len(asked), send)
+        return result
+
+    async def send(self, job: Job, choices: Choices) -> UUID:
+        """Dispatch one job; what ``Pending`` calls."""
+        item = self._preparer.prepare(job, choices)
+        # For an id of our own making "known" is the answer to our own call sent again.
+        if not await self._coalescer.send(item) and choices.id is not None:
+            await self._same_or_refuse(item)
+        return UUID(item.draft.id)
+
+    async def _same_or_refuse(self, item: transitions.Dispatching) -> None:
+        there = await self.inspector.envelope(item.draft.id)
+        mine = envelope.decode(item.draft.data)
+        if there is not None and (there.job, there.queue, bytes(there.args)) != (mine.job, mine.queue, bytes(mine.args)):
+            raise DuplicateJob(
+                f"job id {item.draft.id} is taken by a {there.job} on queue {there.queue!r}; dispatch under another id"
+            )
+
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
+        """Dispatch from code without a loop, on the process's background loop; what ``Pending.sync`` calls."""
+        return portal().call(lambda: _send_apart(self.settings, self.middleware, self.bus, job, choices), timeout)
+
+    # --- queues ------------------------------------------------------------------------------------------------
+
+    async def size(self, queue: str) -> int:
+        """How many jobs are ready."""
+        return await self.store.run(self.store.commands.count(State.READY, queue_name(queue)))
+
+    async def counts(self, queue: str) -> dict[str, int]:
+        """How many jobs are in each state; finished ones as far as they are kept."""
+        name = queue_name(queue)
+        values = await self.store.run_many([self.store.commands.count(state, name) for state in State])
+        return {state.value: value for state, value in zip(State, values, strict=True)}
+
+    async def clear(self, queue: str) -> int:
+        """Remove all jobs that wait in a queue (ready, scheduled, blocked, parked), at most as many as there are now;
+        they count as cancelled. Answers how many."""
+        name, removed = queue_name(queue), 0
+        for state in CLEARED:
+            left = await self.store.run(self.store.commands.count(state, name))
+            while left > 0:
+                gone = await self.lifecycle.apply(transitions.clear(self.store.commands, name, state, min(left, 500)))
+                removed += len(gone)
+                left = left - len(gone) if gone else 0
+        return removed
+
+    async def pause(self, queue: str) -> bool:
+        """Stop all workers from fetching from it; running jobs go on. Answers whether that is new."""
+        return await self.lifecycle.apply(transitions.pause(self.store.commands, queue_name(queue)))
+
+    async def resume(self, queue: str) -> bool:
+        """Let workers fetch from it again. Answers whether that is new."""
+        return await self.lifecycle.apply(transitions.resume(self.store.commands, queue_name(queue)))
+
+    async def queues(self) -> list[QueueInfo]:
+        """All queues that ever held a job."""
+        return await self.inspector.queues()
+
+    async def queue(self, name: str) -> QueueInfo:
+        """One queue. Raises ``UnknownQueue``."""
+        found = {info.name: info for info in await self.queues()}
+        if name not in found:
+            raise UnknownQueue(f"no queue {name!r} has ever held a job; known are {', '.join(sorted(found)) or 'none'}")
+        return found[name]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Live worker processes, and those that fell silent a moment ago."""
+        return await self.inspector.workers()
+
+    async def pop_batch(self, queue: str, count: int, *, lease: Duration = 60) -> list[LeasedJob]:
+        """Lease up to ``count`` jobs for a hand-written consumer, for ``lease`` seconds; end each with ``complete``,
+        ``retry`` or ``fail``. A job whose lease runs out is taken back by any worker on the queue."""
+        return await self._consumer.lease(queue_name(queue), count, seconds(lease, "lease"))
+
+    # --- jobs --------------------------------------------------------------------------------------------------
+
+    async def job(self, job_id: UUID | str) -> JobRecord:
+        """All that is known of a job. Raises ``JobNotFound``."""
+        return await self.inspector.job(as_job_id(job_id))
+
+    def handle(self, job_id: UUID | str) -> JobHandle[Any]:
+        """A handle on a job that was dispatched before."""
+        return JobHandle(self, as_job_id(job_id))
+
+    async def job_progress(self, job_id: UUID | str) -> Progress:
+        """How far a job is. Raises ``JobNotFound``."""
+        return await self.inspector.progress(as_job_id(job_id))
+
+    async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:
+        """Wait until a job ends and answer with its result (None where it has none, or it was kept only for its ttl).
+
+        Raises ``ExecutionFailed`` or ``JobTimeout`` for a dead letter, ``JobError`` for one that was cancelled or
+        expired, ``JobNotFound``, and ``TimeoutError`` when ``timeout`` seconds pass first.
+        """
+        key = str(as_job_id(job_id))
+        state = await self._waiter.final_state(key, timeout)
+        if state == State.COMPLETED:
+            data = await self.store.run(self.store.commands.kept("result", key))
+            return None if data is None else codec.decode_value(data)
+        raise await self._why(key, state)
+
+    async def _why(self, key: str, state: str) -> JobError:
+        try:
+            record = await self.inspector.job(key)
+        except JobNotFound:
+            return JobError(f"job {key} ended as {state}; its record is gone")
+        last = record.last_error
+        if state == State.DEAD and last is not None:
+            if record.reason == "timeout":
+                return JobTimeout(0.0, f"job {key} is a dead letter: {last.message}")
+            message = f"job {key} is a dead letter after {record.attempt} attempts: {last.type}: {last.message}"
+            return ExecutionFailed(message, error_type=last.type, traceback=last.traceback)
+        return JobError(f"job {key} ended as {state}" + (f": {record.reason}" if record.reason else ""))
+
+    async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
+        """Cancel a job that waits, or ask the worker that runs it to stop it (it then ends as cancelled, unless it
+        ends by itself first). Answers False where it was over already. Raises ``JobNotFound``."""
+        key = str(as_job_id(job_id))
+        letter = await self.inspector.envelope(key)
+        if letter is None:
+            raise JobNotFound(f"no job {key} is known; it was never dispatched here, or retention has removed it")
+        transition = transitions.cancel(self.store.commands, key, letter.queue, letter.job, reason or "cancelled", self.retention)
+        return (await self.lifecycle.apply(transition))[1]
+
+    # --- dead letters ------------------------------------------------------------------------------------------
+
+    async def failed_jobs(
+        self, queue: str | None = None, offset: int = 0, limit: int = 50, filters: Filters | None = None
+    ) -> list[JobRecord]:
+        """A page of dead letters, newest first within a queue."""
+        if offset < 0 or limit < 1:
+            raise InvalidOption(f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1")
+        return await self._dead.page(queue and queue_name(queue), offset, limit, filters or Filters())
+
+    async def retry_failed(self, job_id: UUID | str) -> bool:
+        """Replay one dead letter, with all its attempts. Answers False where it is none. Raises ``JobNotFound``."""
+        return await self._dead.revive_one(as_job_id(job_id))
+
+    async def retry_all_failed(self, filters: Filters | None = None) -> int:
+        """Replay all dead letters that fit; answers how many."""
+        return await self._dead.revive_all(filters or Filters())
+
+    async def forget_failed(self, job_id: UUID | str) -> bool:
+        """Remove one dead letter for good. Answers False where it is none. Raises ``JobNotFound``."""
+        return await self._dead.forget_one(as_job_id(job_id))
+
+    async def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
+        """Remove dead letters that died longer ago than this; answers how many."""
+        return await self._dead.purge(seconds(older_than, "older_than"), filters or Filters())
+
+
+def settings_for(target: str | Settings | None, namespace: str | None = None) -> Settings:
+    """Settings from what a caller gave: a URL, settings, or nothing."""
+    if isinstance(target, Settings):
+        return target
+    overrides: dict[str, Any] = {}
+    if target is not None:
+        overrides["jobs.redis_url"] = target
+    if namespace is not None:
+        overrides["jobs.namespace"] = namespace
+    return load_settings(overrides=overrides).settings
+
+
+async def _send_apart(settings: Settings, middleware: MiddlewareStack, bus: EventBus, job: Job, choices: Choices) -> UUID:
+    """Send on the portal's loop, through a manager that belongs to it."""
+    manager = portal().manager((settings.jobs, id(bus)), lambda: QueueManager(settings, bus=bus))
+    manager.middleware = middleware
+    return await manager.send(job, choices)
+
+

@@ -1,0 +1,159 @@
+"""The awaitable builder: ``await Queue.dispatch(job).delay(60).priority(Priority.HIGH)``."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from rf_jobs.client.handle import JobHandle
+from rf_jobs.model.job import Job
+from rf_jobs.words import options as checks
+from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.ids import job_id, queue_name
+from rf_jobs.words.states import Priority
+from rf_jobs.words.timing import Duration, millis, moment_ms
+
+R = TypeVar("R")
+
+
+class Choices:
+    """What a dispatch asks for beyond what its class says. ``None``: as the class says."""
+
+    __slots__ = ("expires_ms", "id", "max_attempts", "priority", "queue", "tags", "when")
+
+    def __init__(self) -> None:
+        self.queue: str | None = None
+        self.when = ""
+        """As the store takes it: '' now, '+<ms>' from now, '<ms>' at that time."""
+        self.max_attempts: int | None = None
+        self.priority: Priority | None = None
+        self.expires_ms: int | None = None
+        """From now."""
+        self.tags: tuple[str, ...] | None = None
+        self.id: UUID | None = None
+
+
+class Sender(Protocol):
+    """What a pending dispatch needs of a manager."""
+
+    async def send(self, job: Job, choices: Choices) -> UUID: ...
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID: ...
+    def handle(self, job_id: UUID | str) -> JobHandle[Any]: ...
+
+
+class Pending(Generic[R]):
+    """A dispatch that happens when it is awaited; the value is the job's id.
+
+    Dropped without being awaited it warns, as a coroutine does, since nothing was dispatched. Each method checks its
+    argument at once (``InvalidOption``) and answers with the same builder.
+    """
+
+    __slots__ = ("_choices", "_done", "_job", "_sender")
+
+    def __init__(self, sender: Sender, job: Job, choices: Choices | None = None) -> None:
+        self._done = True  # should the checks below raise, there is nothing to warn of
+        if not isinstance(job, Job):
+            raise InvalidOption(f"dispatch got {job!r}; give an instance of a Job class")
+        self._sender = sender
+        self._job = job
+        self._choices = choices or Choices()
+        self._done = False
+
+    @property
+    def job(self) -> Job:
+        """The job to be dispatched."""
+        return self._job
+
+    def take(self) -> tuple[Job, Choices]:
+        """The job and its choices, for a caller that dispatches it itself."""
+        self._done = True
+        return self._job, self._choices
+
+    def on_queue(self, queue: str) -> Pending[R]:
+        """Send it to this queue."""
+        self._choices.queue = queue_name(queue)
+        return self
+
+    def delay(self, delay: Duration) -> Pending[R]:
+        """Run it no sooner than this from now (by the server's clock)."""
+        self._choices.when = f"+{millis(delay, 'delay')}"
+        return self
+
+    def at(self, when: datetime) -> Pending[R]:
+        """Run it no sooner than at this time (aware); a time that has passed means at once."""
+        self._choices.when = str(max(1, moment_ms(when, "at")))
+        return self
+
+    def max_attempts(self, attempts: int) -> Pending[R]:
+        """Try it this often in all."""
+        self._choices.max_attempts = checks.attempts(attempts)
+        return self
+
+    def priority(self, priority: Priority | str | int) -> Pending[R]:
+        """Its priority within the queue."""
+        self._choices.priority = checks.priority(priority)
+        return self
+
+    def expires_in(self, duration: Duration) -> Pending[R]:
+        """If it has not started by then, it ends as ``expired``."""
+        ms = millis(duration, "expires_in")
+        if ms <= 0:
+            raise InvalidOption(f"expires_in is {duration!r}; it must be more than 0 seconds")
+        self._choices.expires_ms = ms
+        return self
+
+    def tags(self, *tags: str) -> Pending[R]:
+        """Tags beside those of its class."""
+        self._choices.tags = checks.tags(tags)
+        return self
+
+    def with_id(self, value: UUID | str) -> Pending[R]:
+        """Give it this id. The same job sent again under the same id is not doubled; another one under it is refused
+        with ``DuplicateJob``."""
+        self._choices.id = job_id(value)
+        return self
+
+    def __await__(self) -> Generator[Any, None, UUID]:
+        self._done = True
+        return self._sender.send(self._job, self._choices).__await__()
+
+    def sync(self, timeout: float | None = 10.0) -> UUID:
+        """Dispatch from code without an event loop; waits for the server at most ``timeout`` seconds."""
+        self._done = True
+        return self._sender.send_blocking(self._job, self._choices, timeout)
+
+    async def handle(self) -> JobHandle[R]:
+        """Dispatch, and answer with a handle whose ``result()`` has the type that the job's ``handle`` returns."""
+        return self._sender.handle(await self)
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Dispatch, wait for the job to end, and answer with its result; raises as ``QueueManager.wait`` does."""
+        return await (await self.handle()).result(timeout)
+
+    def __repr__(self) -> str:
+        return f"<Pending {self._job!r}{' (done)' if self._done else ''}>"
+
+    def __del__(self) -> None:
+        if not getattr(self, "_done", True):
+            name = type(self._job).__qualname__
+            warnings.warn(f"the dispatch of {name} was never awaited: nothing was enqueued", RuntimeWarning, stacklevel=2, source=self)
+
+
+class AsyncHandled(Protocol[R]):
+    """A job whose ``handle`` is a coroutine function that returns R."""
+
+    async def handle(self, ctx: Any) -> R: ...
+
+
+_R_co = TypeVar("_R_co", covariant=True)
+
+
+class Handled(Protocol[_R_co]):
+    """A job whose ``handle`` returns R."""
+
+    def handle(self, ctx: Any) -> _R_co: ...
+
+

@@ -1,0 +1,85 @@
+"""Waiting for jobs to end: one subscription per manager, however many jobs are waited for.
+
+The finishing script announces only jobs that somebody watches. The announcement is a hint; every few seconds the
+truth is looked up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+
+from rf_jobs.store.redis import AsyncStore
+from rf_jobs.words.errors import JobNotFound
+
+log = logging.getLogger("rf_jobs.client")
+LOOK_UP_SECONDS = 5.0
+
+
+class Waiter:
+    """Tells when jobs end. Its task starts with the first wait and ends with ``aclose``."""
+
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
+        self._waiting: dict[str, set[asyncio.Future[str]]] = {}
+        self._listener: asyncio.Task[None] | None = None
+        self._listening = asyncio.Event()
+
+    async def final_state(self, job_id: str, timeout: float | None) -> str:
+        """The state in which the job ended. Raises ``JobNotFound`` or ``TimeoutError``."""
+        if self._listener is None or self._listener.done():
+            self._listening.clear()
+            self._listener = asyncio.create_task(self._listen(), name="rf-jobs-wait", context=contextvars.Context())
+        async with asyncio.timeout(timeout):
+            await self._listening.wait()
+            while True:
+                future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                self._waiting.setdefault(job_id, set()).add(future)
+                try:
+                    state = await self._store.run(self._store.commands.watch(job_id))
+                    if state == "?":
+                        raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
+                    if state:
+                        return state
+                    await asyncio.wait([future], timeout=LOOK_UP_SECONDS)
+                    if future.done():
+                        return future.result()
+                finally:
+                    self._forget(job_id, future)
+
+    def _forget(self, job_id: str, future: asyncio.Future[str]) -> None:
+        futures = self._waiting.get(job_id)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del self._waiting[job_id]
+
+    async def _listen(self) -> None:
+        tries = 0
+        while not self._store.closed:
+            try:
+                subscription = await self._store.finals()
+                self._listening.set()
+                async with subscription:
+                    while True:
+                        message = await subscription.get_message(timeout=LOOK_UP_SECONDS)
+                        tries = 0
+                        if message is not None:
+                            job_id, _, state = message["data"].decode().partition(" ")
+                            for future in self._waiting.get(job_id, ()):
+                                if not future.done():
+                                    future.set_result(state)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever the connection does: waits fall back to looking up
+                tries += 1
+                log.warning("lost the subscription to finished jobs (%s); looking up instead until it is back", error)
+                self._listening.set()
+                await asyncio.sleep(min(5.0, 0.1 * 2**tries))
+
+    async def aclose(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)

@@ -1,0 +1,219 @@
+"""``JobContext``: what a handler knows about its job and can do with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Iterable
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from rf_jobs.words.errors import WorkerError
+from rf_jobs.words.ids import new_id
+from rf_jobs.words.timing import Duration, from_ms, now_ms, seconds
+
+log = logging.getLogger("rf_jobs.job")
+
+
+class Dispatcher(Protocol):
+    """The part of ``QueueManager`` that a handler most often needs; at run time it is the whole manager."""
+
+    def dispatch(self, job: Any) -> Any: ...
+    def dispatch_to(self, job: Any, queue: str) -> Any: ...
+    def dispatch_later(self, job: Any, delay: Duration) -> Any: ...
+    def dispatch_many(self, jobs: Iterable[Any]) -> Awaitable[list[UUID]]: ...
+    def cancel(self, job_id: UUID | str, reason: str = "") -> Awaitable[bool]: ...
+
+
+class Desk(Protocol):
+    """What the runtime does on behalf of a context: everything that leaves the process."""
+
+    manager: Dispatcher | None
+
+    async def keep_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None: ...
+    async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None: ...
+    async def load_checkpoint(self, ctx: JobContext) -> Any: ...
+    def extend(self, ctx: JobContext, by: float) -> None: ...
+
+
+class JobContext:
+    """One attempt at one job. Made by the worker; ``JobContext.fake()`` makes one for a unit test."""
+
+    __slots__ = (
+        "_cancelled", "_deadline_ms", "_desk", "_dispatched_ms", "_id", "_started_ms", "_state", "attempt", "fencing_token",
+        "headers", "job_class", "max_attempts", "previous_traceparent", "queue", "tags", "token", "traceparent",
+        "tracestate", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, job_id: str, job_class: str, queue: str, attempt: int, max_attempts: int, dispatched_ms: int,
+        started_ms: int, deadline_ms: int, fencing_token: int, token: str, worker: str, desk: Desk | None,
+        tags: tuple[str, ...] = (), traceparent: str = "", tracestate: str = "", previous_traceparent: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self._id = job_id
+        self.job_class = job_class
+        self.queue = queue
+        self.attempt = attempt
+        """1 for the first try."""
+        self.max_attempts = max_attempts
+        self._dispatched_ms = dispatched_ms
+        self._started_ms = started_ms
+        self._deadline_ms = deadline_ms
+        self.fencing_token = fencing_token
+        """Grows with every lease of this job: hand it to a store that refuses smaller ones."""
+        self.token = token
+        self.worker = worker
+        self._desk = desk
+        self.tags = tags
+        self.traceparent = traceparent
+        """W3C traceparent of the dispatch."""
+        self.tracestate = tracestate
+        self.previous_traceparent = previous_traceparent
+        """W3C traceparent of the attempt before this one, if it was recorded."""
+        self.headers = headers or {}
+        """Propagated baggage."""
+        self._cancelled = False
+        self._state: Any = None
+
+    @property
+    def job_id(self) -> UUID:
+        """The job's id, the same in every attempt."""
+        return UUID(self._id)
+
+    @property
+    def id(self) -> str:
+        """``job_id`` as text."""
+        return self._id
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable over all attempts: hand it to an API that deduplicates."""
+        return self._id
+
+    @property
+    def is_final_attempt(self) -> bool:
+        """Whether the job is buried if this attempt fails."""
+        return self.attempt >= self.max_attempts
+
+    @property
+    def dispatched_at(self) -> datetime:
+        """When the job was dispatched (aware, UTC)."""
+        return from_ms(self._dispatched_ms)
+
+    @property
+    def started_at(self) -> datetime:
+        """When this attempt was leased (aware, UTC; the server's clock)."""
+        return from_ms(self._started_ms)
+
+    @property
+    def deadline(self) -> datetime:
+        """When this attempt times out (aware, UTC)."""
+        return from_ms(self._deadline_ms)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job should stop: it was cancelled, timed out, or its lease is lost. Threads have to ask."""
+        return self._cancelled
+
+    @property
+    def batch(self) -> None:
+        """The batch the job belongs to; there are none yet."""
+        return None
+
+    @property
+    def manager(self) -> Dispatcher:
+        """The manager that the worker uses, for dispatching more jobs."""
+        if self._desk is None or self._desk.manager is None:
+            raise WorkerError("this context has no manager; pass JobContext.fake(manager=...)")
+        return self._desk.manager
+
+    @property
+    def state(self) -> Any:
+        """What the last ``checkpoint`` saved, in this attempt or an earlier one; None where there was none."""
+        return self._state
+
+    def log(self, message: str, /, level: int = logging.INFO, **fields: Any) -> None:
+        """Write a line through ``logging`` (logger ``rf_jobs.job``), with the job's fields beside it."""
+        if log.isEnabledFor(level):
+            log.log(level, message, extra={"rf_job": self.log_fields(), "rf_fields": fields})
+
+    def log_fields(self) -> dict[str, Any]:
+        """The fields that identify this attempt in logs."""
+        return {
+            "job_id": self._id,
+            "job_class": self.job_class,
+            "queue": self.queue,
+            "attempt": self.attempt,
+            "worker": self.worker,
+        }
+
+    async def progress(self, current: float, total: float, message: str = "") -> None:
+        """Say how far the job is: ``current`` of ``total``, kept with the job for ``manager.job_progress``."""
+        if self._desk is not None:
+            await self._desk.keep_progress(self, current, total, message)
+
+    async def checkpoint(self, state: Any) -> None:
+        """Save a cursor (JSON) that a later attempt finds in ``state``.
+
+        Raises ``StaleLease`` where the lease is lost: another worker may have the job by now.
+        """
+        if self._desk is not None:
+            await self._desk.keep_checkpoint(self, state)
+        self._state = state
+
+    async def extend(self, by: Duration) -> None:
+        """Put the deadline of this attempt ``by`` seconds further away."""
+        more = seconds(by, "extension")
+        self._deadline_ms += round(more * 1000)
+        if self._desk is not None:
+            self._desk.extend(self, more)
+
+    def request_stop(self) -> None:
+        """Make ``cancelled`` true; the worker calls it before it cancels the handler."""
+        self._cancelled = True
+
+    def restore(self, state: Any) -> None:
+        """Give the context the state of an earlier attempt."""
+        self._state = state
+
+    @classmethod
+    def fake(
+        cls,
+        *,
+        job_id: UUID | None = None,
+        queue: str = "default",
+        attempt: int = 1,
+        max_attempts: int = 3,
+        timeout: float = 60,
+        state: Any = None,
+        manager: Dispatcher | None = None,
+        headers: dict[str, str] | None = None,
+        job_class: str = "fake",
+    ) -> JobContext:
+        """A context for unit tests: no server, progress and checkpoints are kept in memory."""
+        now = now_ms()
+        ctx = cls(
+            job_id=str(job_id or new_id()), job_class=job_class, queue=queue, attempt=attempt, max_attempts=max_attempts,
+            dispatched_ms=now, started_ms=now, deadline_ms=now + round(timeout * 1000), fencing_token=now, token="fake",
+            worker="fake", desk=None if manager is None else _FakeDesk(manager), headers=headers,
+        )  # fmt: skip
+        ctx.restore(state)
+        return ctx
+
+
+class _FakeDesk:
+    def __init__(self, manager: Dispatcher) -> None:
+        self.manager: Dispatcher | None = manager
+
+    async def keep_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None:
+        return
+
+    async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None:
+        return
+
+    async def load_checkpoint(self, ctx: JobContext) -> Any:
+        return ctx.state
+
+    def extend(self, ctx: JobContext, by: float) -> None:
+        return

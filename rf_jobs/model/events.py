@@ -1,0 +1,293 @@
+"""What the core publishes: one typed event for each transition, after the store has accepted it.
+
+| event | when | says |
+|---|---|---|
+| JobDispatched, JobDeduplicated, DispatchRejected | a client dispatched | state, delay |
+| JobsPromoted | delayed jobs came due and became ready | how many, the greatest lag |
+| JobStarted | a handler is about to run | attempt, wait |
+| JobCompleted, JobRetried, JobDied, JobSnoozed, JobReleased, JobDiscarded, JobExpired, JobParked, JobCrashed, AttemptLost | an attempt ended | times, error |
+| JobReclaimed | a dead worker's job was taken back | crashes |
+| JobUnparked, JobReplayed, JobForgotten, JobCancelled, CancelRequested | an operator's or the upkeep's doing | |
+| QueuePaused, QueueResumed, QueueCleared | | |
+| WorkerStarted, WorkerStopping, WorkerStopped, WorkerBeat, JobsFetched, LeaseLost, LoopLagged, JobOverran | the worker's own life | |
+| OperationDone | a round trip to the server ended | operation, seconds, error |
+
+Subscribers are plain functions, called in the order of subscription on the thread that emits; one that raises is logged
+and never disturbs the job. Telemetry is such a subscriber, and has no other way in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+log = logging.getLogger("rf_jobs.events")
+
+
+class Event(msgspec.Struct, gc=False):
+    """The root of all events."""
+
+
+class JobEvent(Event, gc=False):
+    """Something happened to one job."""
+
+    job_id: str
+    queue: str
+    job_class: str
+    """The class's stable name; empty where the envelope could not be read."""
+
+
+class JobDispatched(JobEvent, gc=False):
+    state: str
+    delay_ms: int = 0
+    priority: int = 1
+    traceparent: str = ""
+
+
+class JobDeduplicated(JobEvent, gc=False):
+    """A dispatch found its job there already; nothing was enqueued."""
+
+
+class DispatchRejected(Event, gc=False):
+    """A dispatch failed; the job is not in the store, as far as the client knows."""
+
+    queue: str
+    job_class: str
+    reason: str
+
+
+class JobsPromoted(Event, gc=False):
+    queue: str
+    count: int
+    lag_ms: int
+
+
+class AttemptEvent(JobEvent, gc=False):
+    """Something happened to an attempt. Times are seconds."""
+
+    attempt: int
+    worker: str
+    wait: float
+    """From eligible (dispatched, or due) to started."""
+
+
+class JobStarted(AttemptEvent, gc=False):
+    pass
+
+
+class AttemptEnded(AttemptEvent, gc=False):
+    duration: float
+    """How long the handler ran."""
+    total: float
+    """From first eligible to now, retries included."""
+    trace: str = ""
+    """traceparent of the attempt's span where one was recorded, for exemplars."""
+
+
+class JobCompleted(AttemptEnded, gc=False):
+    pass
+
+
+class FailedAttempt(AttemptEnded, gc=False):
+    """The attempt failed, or ended early with a reason."""
+
+    reason: str = ""
+    """exception, timeout, lost, decode, unknown_class or requested."""
+    error_type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class JobRetried(FailedAttempt, gc=False):
+    delay: float = 0.0
+
+
+class JobDied(FailedAttempt, gc=False):
+    """Buried among the dead letters."""
+
+
+class JobDiscarded(FailedAttempt, gc=False):
+    """The handler gave it up, or it was cancelled while it ran."""
+
+
+class JobExpired(FailedAttempt, gc=False):
+    pass
+
+
+class JobSnoozed(FailedAttempt, gc=False):
+    delay: float = 0.0
+
+
+class JobReleased(FailedAttempt, gc=False):
+    """Handed back unrun, or stopped by a shutdown; not an attempt."""
+
+
+class JobParked(FailedAttempt, gc=False):
+    pass
+
+
+class JobCrashed(FailedAttempt, gc=False):
+    """The process that ran it died under it: back to ready, or, after too many crashes, dead as poison."""
+
+
+class AttemptLost(AttemptEnded, gc=False):
+    """The attempt ended after its lease was lost: its outcome was refused, another worker has or had the job."""
+
+
+class JobReclaimed(JobEvent, gc=False):
+    crashes: int
+    worker: str
+    died: bool
+    """Whether it was buried as poison."""
+    traceparent: str = ""
+    """The lost attempt's span, if it left one in its lease."""
+
+
+class JobUnparked(JobEvent, gc=False):
+    pass
+
+
+class JobReplayed(JobEvent, gc=False):
+    traceparent: str = ""
+
+
+class JobForgotten(JobEvent, gc=False):
+    pass
+
+
+class JobCancelled(JobEvent, gc=False):
+    """Cancelled before it ran."""
+
+    stage: str = "queued"
+
+
+class CancelRequested(JobEvent, gc=False):
+    """It runs; its worker was told to stop it."""
+
+
+class QueuePaused(Event, gc=False):
+    queue: str
+
+
+class QueueResumed(Event, gc=False):
+    queue: str
+
+
+class QueueCleared(Event, gc=False):
+    queue: str
+    count: int
+
+
+class WorkerEvent(Event, gc=False):
+    worker: str
+
+
+class WorkerStarted(WorkerEvent, gc=False):
+    queues: tuple[str, ...]
+    slots: int
+
+
+class WorkerStopping(WorkerEvent, gc=False):
+    running: int
+
+
+class WorkerStopped(WorkerEvent, gc=False):
+    drained: int
+    released: int
+
+
+class WorkerBeat(WorkerEvent, gc=False):
+    """Every second or so: how busy the worker is."""
+
+    slots: int
+    busy: int
+    buffered: int
+    queues: tuple[str, ...]
+    busy_seconds: float
+    """Slot-seconds spent in handlers since the last beat."""
+    elapsed: float
+    """Seconds since the last beat."""
+    extension_failures: int = 0
+
+
+class JobsFetched(WorkerEvent, gc=False):
+    """A fetch was answered."""
+
+    count: int
+    error: str = ""
+
+
+class LeaseLost(JobEvent, gc=False):
+    worker: str
+
+
+class LoopLagged(WorkerEvent, gc=False):
+    """One sample of how late the event loop ran; above the threshold, the jobs that were on it."""
+
+    seconds: float
+    suspects: tuple[str, ...] = ()
+
+
+class JobOverran(JobEvent, gc=False):
+    """A handler ignored its timeout or its cancellation."""
+
+    worker: str
+    seconds: float
+
+
+class OperationDone(Event, gc=False):
+    """A round trip to the server ended, well or not."""
+
+    op: str
+    seconds: float
+    error: str = ""
+
+
+E = TypeVar("E", bound=Event)
+Handler = Callable[[Any], None]
+
+
+class EventBus:
+    """Delivers events to subscribers by their exact type."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[type[Event], tuple[Handler, ...]] = {}
+
+    def subscribe(self, kind: type[E], handler: Callable[[E], None]) -> Callable[[], None]:
+        """Call ``handler`` for each event of ``kind`` or of a type below it; the answer ends the subscription."""
+        kinds = _concrete(kind)
+        for each in kinds:
+            self._handlers[each] = (*self._handlers.get(each, ()), handler)
+
+        def unsubscribe() -> None:
+            for each in kinds:
+                self._handlers[each] = tuple(h for h in self._handlers[each] if h is not handler)
+
+        return unsubscribe
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anyone listens, for emitters that would have to work for an event."""
+        return bool(self._handlers.get(kind))
+
+    def emit(self, event: Event) -> None:
+        """Deliver one event."""
+        for handler in self._handlers.get(type(event), ()):
+            try:
+                handler(event)
+            except Exception:
+                log.exception("a subscriber failed on %s", type(event).__name__)
+
+    def emit_all(self, events: Iterable[Event]) -> None:
+        """Deliver several, in order."""
+        for event in events:
+            self.emit(event)
+
+
+def _concrete(kind: type[Event]) -> list[type[Event]]:
+    found = [kind]
+    for below in kind.__subclasses__():
+        found += _concrete(below)
+    return found

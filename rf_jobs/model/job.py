@@ -1,0 +1,142 @@
+"""``Job``: the base of every job class. A job is a message: a frozen dataclass with a handler."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Never, dataclass_transform
+
+from rf_jobs.model.jobclass import DYNAMIC, JobClass, describe, registry
+from rf_jobs.words.errors import InvalidOption, JobError
+from rf_jobs.words.options import JobOptions, options_from
+
+if TYPE_CHECKING:
+    from rf_jobs.model.context import JobContext
+    from rf_jobs.words.backoff import BackoffLike
+    from rf_jobs.words.states import Priority
+    from rf_jobs.words.timing import Duration
+
+_RESERVED = frozenset({*DYNAMIC, "handle", "failed", "upgrade"})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """A unit of work: typed fields, and ``handle`` that does it.
+
+    Subclassing makes the class a frozen, keyword-only dataclass and registers it under a stable name. Class keywords
+    are the short form of the option methods below, each of which a subclass may override instead.
+
+    Raises ``InvalidOption`` when the class is defined with an unknown or impossible option, without ``handle``, or
+    with a field named like one of the methods here.
+    """
+
+    __job_class__: ClassVar[JobClass]
+
+    def __init_subclass__(
+        cls,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        abstract: bool = False,
+        queue: str | None = None,
+        max_attempts: int | None = None,
+        backoff: BackoffLike | None = None,
+        timeout: Duration | None = None,
+        priority: Priority | None = None,
+        tags: tuple[str, ...] | list[str] | None = None,
+        result_ttl: Duration | None = None,
+        executor: str | None = None,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        **unknown: Never,
+    ) -> None:
+        super().__init_subclass__()
+        _check_fields(cls)
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        given: dict[str, object] = {
+            key: value
+            for key, value in {
+                "queue": queue,
+                "max_attempts": max_attempts,
+                "backoff": backoff,
+                "timeout": timeout,
+                "priority": priority,
+                "tags": tags,
+                "result_ttl": result_ttl,
+                "executor": executor,
+                "retry_on": retry_on,
+                "discard_on": discard_on,
+            }.items()
+            if value is not None
+        }
+        inherited = getattr(cls, "__job_class__", None)
+        if inherited is not None:
+            base = {f.name: getattr(inherited.options, f.name) for f in dataclasses.fields(JobOptions)}
+            given = {**base, **given}
+        options = options_from({**given, **unknown}, cls.__qualname__)
+        if not isinstance(version, int) or version < 1:
+            raise InvalidOption(f"class {cls.__qualname__}: version is {version!r}; it must be a whole number from 1")
+        if not abstract and not callable(getattr(cls, "handle", None)):
+            raise InvalidOption(f"class {cls.__qualname__} has no handle(self, ctx); define it, or pass abstract=True")
+        if abstract and not hasattr(cls, "handle"):
+            # A place for options that subclasses share; it is nobody's job and is not registered.
+            cls.__job_class__ = JobClass("", cls, options, version, False, False, frozenset())
+            return
+        cls.__job_class__ = describe(cls, name, version, options, Job)
+        if not abstract:
+            registry.add(cls.__job_class__)
+
+    if TYPE_CHECKING:
+
+        def handle(self, ctx: JobContext) -> Any:
+            """Do the work. ``async def`` runs on the event loop, ``def`` in a thread (or a process).
+
+            What it returns is the job's result. Raise ``Retry``, ``Snooze``, ``Discard`` or ``Fail`` to steer.
+            """
+
+    async def failed(self, ctx: JobContext, error: JobError) -> None:
+        """Called once, after the last attempt failed, before the job is buried. Override to clean up or to notify."""
+
+    def queue(self) -> str | None:
+        """The queue to go to; None: the process's default."""
+        return self.__job_class__.options.queue
+
+    def max_attempts(self) -> int | None:
+        """How often to try in all; None: the worker's setting."""
+        return self.__job_class__.options.max_attempts
+
+    def backoff(self) -> BackoffLike | None:
+        """The delay before another attempt: seconds, a timedelta or a policy; None: the worker's setting."""
+        return self.__job_class__.options.backoff
+
+    def timeout(self) -> Duration | None:
+        """How long one attempt may take; None: the worker's setting."""
+        return self.__job_class__.options.timeout
+
+    def priority(self) -> Priority:
+        """The priority within the queue."""
+        return self.__job_class__.options.priority
+
+    def unique_key(self) -> str | None:
+        """What makes two jobs the same for ``unique_for``; None: class and payload."""
+        return None
+
+    def tags(self) -> tuple[str, ...]:
+        """Short strings to find the job by."""
+        return self.__job_class__.options.tags
+
+    @classmethod
+    def upgrade(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:
+        """Turn a payload that was written by ``version`` of this class into one of today's."""
+        return payload
+
+
+def _check_fields(cls: type[Job]) -> None:
+    own = cls.__dict__.get("__annotations__", {})
+    for field in own:
+        if field in _RESERVED:
+            raise InvalidOption(
+                f"class {cls.__qualname__} has a field {field!r}, which is the name of a method of Job; rename the field"
+            )
+        if field.startswith("__"):
+            raise InvalidOption(f"class {cls.__qualname__} has a field {field!r}; field names must not start with two underscores")

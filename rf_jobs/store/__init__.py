@@ -1,0 +1,1 @@
+"""Everything that knows Redis: keys, scripts, commands as values, and the executors that run them."""

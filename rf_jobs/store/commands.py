@@ -1,0 +1,390 @@
+"""Every operation on the store, as a ``Call``: one function per script, plus the plain reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rf_jobs.store.calls import Arg, Call, pairs, text, texts
+from rf_jobs.store.keys import JOB_KEYS, SCHEMA_VERSION, STATE_KEYS, Keys
+from rf_jobs.words.states import State
+
+BAND = 1 << 50
+SCORE_TICKS = 512
+
+
+def score_ms(score: str | bytes | float) -> int:
+    """The time (ms) that a ready score embeds."""
+    return int((float(score) % BAND) / SCORE_TICKS)
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many finished jobs a queue keeps, and for how long (ms), by state."""
+
+    completed: tuple[int, int] = (1000, 86_400_000)
+    dead: tuple[int, int] = (100_000, 7_776_000_000)
+    cancelled: tuple[int, int] = (1000, 86_400_000)
+    expired: tuple[int, int] = (1000, 86_400_000)
+
+    def args(self) -> list[Arg]:
+        """As the scripts take them."""
+        return [*self.completed, *self.dead, *self.cancelled, *self.expired]
+
+
+@dataclass(slots=True)
+class Draft:
+    """A job on its way into the store."""
+
+    id: str
+    queue: str
+    priority: int
+    when: str
+    """'' now, '+<ms>' from now, '<ms>' at that time."""
+    data: bytes
+
+
+@dataclass(slots=True)
+class Leased:
+    """A job as a fetch hands it over."""
+
+    id: str
+    data: bytes
+    queue: str
+    attempt: int
+    crashes: int
+    epoch: int
+    ready_ms: int
+    first_ms: int
+    previous: str
+    token: str
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What a fetch found."""
+
+    now_ms: int
+    next_due_ms: int
+    parked: int
+    promoted: list[tuple[str, int, int]]
+    """(queue, how many, lag in ms of the oldest)"""
+    jobs: list[Leased]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ends: the verb of an edge, and what it takes."""
+
+    verb: str
+    queue: str
+    id: str
+    token: str
+    number: int = 0
+    """retry, snooze: delay in ms; crash: max crashes; complete: the result's time to live in ms."""
+    reason: str = ""
+    data: bytes = b""
+    """The error's JSON; complete: the result's."""
+    span: str = ""
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """What a heartbeat brought."""
+
+    now_ms: int
+    instance: str
+    lost: list[str]
+    stop: list[str]
+
+
+@dataclass(frozen=True)
+class Reclaimed:
+    """A job taken back."""
+
+    queue: str
+    id: str
+    crashes: int
+    died: bool
+    token: str
+
+
+@dataclass
+class QueueSurvey:
+    """One queue at one instant. Times are milliseconds since 1970, None where there is nothing."""
+
+    name: str
+    cards: dict[str, int]
+    oldest_ready_ms: int | None
+    oldest_running_ms: int | None
+    next_due_ms: int | None
+    oldest_dead_ms: int | None
+    paused: bool
+    ledger: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Survey:
+    """All queues at one instant."""
+
+    now_ms: int
+    instance: str
+    queues: list[QueueSurvey]
+
+
+class Commands:
+    """Makes calls for one namespace."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+
+    # --- scripts -----------------------------------------------------------------------------------------------
+
+    def hello(self, instance: str) -> Call[tuple[int, str]]:
+        return Call("admin", (SCHEMA_VERSION, instance), lambda r: (int(r[0]), text(r[1])), "hello")
+
+    def enqueue(self, drafts: Sequence[Draft]) -> Call[list[int]]:
+        """Answers with the positions (0-based, in ``drafts``) of jobs that were there already."""
+        groups: dict[tuple[str, int, str], list[int]] = {}
+        for at, draft in enumerate(drafts):
+            groups.setdefault((draft.queue, draft.priority, draft.when), []).append(at)
+        args: list[Arg] = []
+        order: list[int] = []
+        for (queue, priority, when), members in groups.items():
+            args += (queue, priority, when, len(members))
+            for at in members:
+                draft = drafts[at]
+                args.append(draft.id)
+                args.append(draft.data)
+            order += members
+        return Call("dispatch", args, lambda r: [order[p - 1] for p in r[1]], "enqueue")
+
+    def fetch(self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str]) -> Call[Fetched]:
+        token = f"{worker}.{nonce}"
+
+        def read(reply: Any) -> Fetched:
+            now, due, parked, promoted, flat = reply
+            jobs = [
+                Leased(
+                    flat[i].decode(), flat[i + 1], flat[i + 2].decode(), int(flat[i + 3]), int(flat[i + 4]),
+                    int(flat[i + 5]), score_ms(flat[i + 6]), score_ms(flat[i + 7]), flat[i + 8].decode(), token,
+                )
+                for i in range(0, len(flat), 9)
+            ]  # fmt: skip
+            moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
+            return Fetched(now, due, parked, moved, jobs)
+
+        return Call("fetch", (worker, nonce, wanted, lease_ms, *queues), read, "fetch")
+
+    def finish(self, endings: Sequence[Ending], retention: Retention) -> Call[list[int]]:
+        """Answers with a verdict for each ending, in the order given: 1 done, 2 done before, 0 refused."""
+        args = retention.args()
+        order: list[int] = []
+        complete: dict[tuple[str, int], list[int]] = {}
+        for at, ending in enumerate(endings):
+            if ending.verb == "complete":
+                complete.setdefault((ending.queue, ending.number), []).append(at)
+            else:
+                args += (ending.verb, ending.queue, ending.id, ending.token, ending.number)
+                args += (ending.reason, ending.data, ending.span)
+                order.append(at)
+        for (queue, ttl), members in complete.items():
+            args += ("complete", queue, max(ttl, 1), len(members))
+            for at in members:
+                ending = endings[at]
+                args.append(ending.id)
+                args.append(ending.token)
+                args.append(ending.data)
+            order += members
+
+        def read(reply: Any) -> list[int]:
+            verdicts = [0] * len(order)
+            for at, verdict in zip(order, reply, strict=True):
+                verdicts[at] = verdict
+            return verdicts
+
+        return Call("ack", args, read, "finish")
+
+    def beat(
+        self, worker: str, believed_ms: int, lease_ms: int, facts: dict[str, Arg], leases: Iterable[tuple[str, str, str]]
+    ) -> Call[Beaten]:
+        """``leases``: (queue, id, token) of those to extend."""
+        args: list[Arg] = [worker, believed_ms, lease_ms, len(facts)]
+        for name, value in facts.items():
+            args += (name, value)
+        for lease in leases:
+            args += lease
+        return Call("extend", args, lambda r: Beaten(r[0], text(r[1]), texts(r[2]), texts(r[3])), "beat")
+
+    def reclaim(self, limit: int, max_crashes: int, retention: Retention, error: bytes, queues: Sequence[str]) -> Call[list[Reclaimed]]:
+        def read(r: Any) -> list[Reclaimed]:
+            return [
+                Reclaimed(text(r[i]), text(r[i + 1]), int(r[i + 2]), bool(int(r[i + 3])), text(r[i + 4]))
+                for i in range(0, len(r), 5)
+            ]
+
+        return Call("reclaim", (limit, max_crashes, *retention.dead, error, *queues), read, "reclaim")
+
+    def cancel(self, job_id: str, queue: str, reason: str, retention: Retention) -> Call[tuple[str, bool]]:
+        return Call("admin", (job_id, queue, reason, *retention.cancelled), lambda r: (text(r[0]), bool(r[1])), "cancel")
+
+    def revive(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
+        return Call("admin", (queue, *ids), texts, "revive")
+
+    def forget(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
+        return Call("admin", (queue, *ids), texts, "forget")
+
+    def clear(self, queue: str, state: State, limit: int) -> Call[list[str]]:
+        return Call("admin", (queue, STATE_KEYS[state], limit), texts, "clear")
+
+    def unpark(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
+        return Call("admin", (queue, *ids), texts, "unpark")
+
+    def bury_parked(self, queue: str, older_ms: int, limit: int, retention: Retention, error: bytes) -> Call[list[str]]:
+        return Call("reclaim", (queue, older_ms, limit, *retention.dead, error), texts, "bury_parked")
+
+    def pause(self, queue: str, on: bool) -> Call[bool]:
+        return Call("admin", (queue, "1" if on else "0"), bool, "pause")
+
+    def keep(self, family: str, job_id: str, token: str, value: bytes) -> Call[bool]:
+        return Call("ack", (family, job_id, token, value), bool, "keep")
+
+    def watch(self, job_id: str) -> Call[str]:
+        return Call("read", (job_id,), text, "watch")
+
+    def bye(self, worker: str) -> Call[None]:
+        return Call("admin", (worker,), lambda _: None, "bye")
+
+    def flush(self, source: str, number: int, increments: dict[str, float], exemplars: dict[str, str]) -> Call[bool]:
+        args: list[Arg] = [source, number, len(increments)]
+        for name, value in increments.items():
+            args += (name, repr(value))
+        for name, exemplar in exemplars.items():
+            args += (name, exemplar)
+        return Call("flush", args, bool, "flush")
+
+    def survey(self) -> Call[Survey]:
+        return Call("read", (), _read_survey, "survey")
+
+    # --- plain reads -------------------------------------------------------------------------------------------
+
+    def range(self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False) -> Call[list[tuple[str, float]]]:
+        """Ids of a queue's state with their scores."""
+        key = self.keys.of(STATE_KEYS[state], queue)
+        args: list[Arg] = ["ZRANGE", key, offset, offset + limit - 1]
+        args += ["REV", "WITHSCORES"] if newest_first else ["WITHSCORES"]
+        return Call("read", args, _scored)
+
+    def due_before(self, state: State, queue: str, before_ms: int, limit: int) -> Call[list[str]]:
+        """Ids of a queue's state whose score lies before a time."""
+        key = self.keys.of(STATE_KEYS[state], queue)
+        return Call("read", ("ZRANGEBYSCORE", key, "-inf", before_ms, "LIMIT", 0, limit), texts)
+
+    def count(self, state: State, queue: str) -> Call[int]:
+        return Call("read", ("ZCARD", self.keys.of(STATE_KEYS[state], queue)), int)
+
+    def position(self, state: State, queue: str, job_id: str) -> Call[int | None]:
+        """The job's rank in a queue's state, None where it is not there."""
+        return Call("read", ("ZRANK", self.keys.of(STATE_KEYS[state], queue), job_id), lambda r: r)
+
+    def score(self, state: State, queue: str, job_id: str) -> Call[float | None]:
+        key = self.keys.of(STATE_KEYS[state], queue)
+        return Call("read", ("ZSCORE", key, job_id), lambda r: None if r is None else float(r))
+
+    def envelopes(self, ids: Sequence[str]) -> Call[list[bytes | None]]:
+        return Call("read", ("MGET", *(self.keys.of("job", job_id) for job_id in ids)), list)
+
+    def meta(self, job_id: str) -> Call[dict[str, str]]:
+        return Call("read", ("HGETALL", self.keys.of("meta", job_id)), pairs)
+
+    def kept(self, family: str, job_id: str) -> Call[bytes | None]:
+        """A job's result, progress or checkpoint."""
+        return Call("read", ("GET", self.keys.of(family, job_id)), lambda r: r)
+
+    def lines(self, family: str, job_id: str) -> Call[list[bytes]]:
+        """A job's errors or timeline."""
+        return Call("read", ("LRANGE", self.keys.of(family, job_id), 0, -1), list)
+
+    def workers(self) -> Call[list[tuple[str, float]]]:
+        """Ids of workers, with the time until which each is believed alive (ms)."""
+        return Call("read", ("ZRANGE", self.keys.of("workers"), 0, -1, "WITHSCORES"), _scored)
+
+    def forget_workers(self, before_ms: int) -> Call[int]:
+        """Drop workers that have been silent since before a time."""
+        return Call("admin", ("ZREMRANGEBYSCORE", self.keys.of("workers"), "-inf", before_ms), int)
+
+    def worker(self, worker: str) -> Call[dict[str, str]]:
+        return Call("read", ("HGETALL", self.keys.of("worker", worker)), pairs)
+
+    def queues(self) -> Call[list[str]]:
+        return Call("read", ("SMEMBERS", self.keys.of("queues")), lambda r: sorted(texts(list(r))))
+
+    def metrics(self) -> Call[dict[str, str]]:
+        return Call("read", ("HGETALL", self.keys.of("metrics")), pairs)
+
+    def exemplars(self) -> Call[dict[str, str]]:
+        return Call("read", ("HGETALL", self.keys.of("exemplars")), pairs)
+
+    def info(self) -> Call[Any]:
+        return Call("read", ("INFO",), lambda r: r)
+
+    def time(self) -> Call[int]:
+        """The server's clock, in ms."""
+        return Call("read", ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+
+    def ping(self) -> Call[bool]:
+        return Call("read", ("PING",), bool)
+
+    def exists(self, family: str, job_id: str) -> Call[bool]:
+        return Call("read", ("EXISTS", self.keys.of(family, job_id)), bool)
+
+    def scan(self, pattern_family: str, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
+        """One page of a family's keys, for the deep check."""
+        pattern = _glob(self.keys.prefix) + pattern_family + ":*"
+        return Call("read", ("SCAN", cursor, "MATCH", pattern, "COUNT", count), lambda r: (int(r[0]), texts(r[1])))
+
+    def job_keys(self, job_id: str) -> list[str]:
+        """All keys that may belong to one job."""
+        return [self.keys.of(family, job_id) for family in JOB_KEYS]
+
+
+def _glob(literal: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in literal)
+
+
+def _scored(reply: Any) -> list[tuple[str, float]]:
+    if reply and isinstance(reply[0], (list, tuple)):  # RESP3, or redis-py's own pairing
+        return [(text(member), float(score)) for member, score in reply]
+    return [(text(reply[i]), float(reply[i + 1])) for i in range(0, len(reply), 2)]
+
+
+_SURVEY_STATES = ("ready", "scheduled", "blocked", "parked", "running", "completed", "dead", "cancelled", "expired")
+_SURVEY_WIDTH = 1 + len(_SURVEY_STATES) + 4 + 3
+
+
+def _read_survey(reply: Any) -> Survey:
+    now, ledger_flat, paused_list, _, instance, flat = reply
+    ledger: dict[str, dict[str, int]] = {}
+    for name, value in pairs(ledger_flat).items():
+        queue, _, event = name.rpartition("|")
+        ledger.setdefault(queue, {})[event] = int(value)
+    paused = set(texts(paused_list))
+    queues = []
+    for at in range(0, len(flat), _SURVEY_WIDTH):
+        row = flat[at : at + _SURVEY_WIDTH]
+        name = text(row[0])
+        heads = [score_ms(score) for score in row[10:14] if score]
+        queues.append(
+            QueueSurvey(
+                name=name,
+                cards=dict(zip(_SURVEY_STATES, (int(n) for n in row[1:10]), strict=True)),
+                oldest_ready_ms=min(heads) if heads else None,
+                oldest_running_ms=int(row[14]) if row[14] else None,
+                next_due_ms=int(float(row[15])) if row[15] else None,
+                oldest_dead_ms=int(float(row[16])) if row[16] else None,
+                paused=name in paused,
+                ledger=ledger.get(name, {}),
+            )
+        )
+    return Survey(now, text(instance), queues)

@@ -1,0 +1,103 @@
+"""Every key, with a sentence each. ``docs/keys.md`` is made from this table.
+
+All keys of a shard carry one hash tag, ``{<namespace>}``, so that any transition is one atomic script. The scripts
+derive the same names from the prefix of their one declared key, the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rf_jobs.words.errors import ConfigError
+
+SCHEMA_VERSION = 1
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.\-/]{1,64}\Z")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A family of keys."""
+
+    name: str
+    type: str
+    holds: str
+    lives: str = "for ever"
+
+
+KEYS: tuple[Key, ...] = (
+    Key("ledger", "hash", "exact counters, field `<queue>|<event>`"),
+    Key("server", "hash", "schema version and instance id: an emptied server is noticed by its new id"),
+    Key("queues", "set", "names of all queues that ever held a job"),
+    Key("paused", "set", "names of the paused queues"),
+    Key("seq", "string", "the last score given out: milliseconds since 1970 times 512, counted on within a millisecond"),
+    Key("extras", "set", "ids of jobs that have an errors, timeline, result, progress or checkpoint key"),
+    Key("watched", "set", "ids whose end somebody waits for; announced on the channel `final`"),
+    Key("job:<id>", "string", "the envelope: immutable JSON, see wire-format.md", "until the job is collected"),
+    Key(
+        "meta:<id>",
+        "hash",
+        "mutable fields: state, queue, attempt, crashes, token, epoch, score, started, finished, priority, cancel, reason,"
+        " first; absent until the job first leaves ready (or has an unusual priority)",
+        "until the job is collected",
+    ),
+    Key("ready:<queue>", "zset", "ids ready to run; score = (3 - priority) * 2^50 + milliseconds * 512 + counter"),
+    Key("later:<queue>", "zset", "ids by due time (ms): delays and retries; state `scheduled`"),
+    Key("running:<queue>", "zset", "leased ids by lease expiry (ms)"),
+    Key("blocked:<queue>", "zset", "ids that wait for dependencies"),
+    Key("parked:<queue>", "zset", "ids whose class no worker knew, by the time they were parked (ms)"),
+    Key("dead:<queue>", "zset", "dead letters by time of death (ms)"),
+    Key("done:<queue>", "zset", "completed ids by time (ms), bounded by count and age; state `completed`"),
+    Key("cancelled:<queue>", "zset", "cancelled ids by time (ms), bounded by count and age"),
+    Key("expired:<queue>", "zset", "expired ids by time (ms), bounded by count and age"),
+    Key("errors:<id>", "list", "JSON of each failure: type, message, traceback, worker, attempt, times; the last 50", "with the job"),
+    Key("timeline:<id>", "list", "`<ms> <event> <detail>` of what is not plain; the last 100", "with the job"),
+    Key("result:<id>", "string", "what the handler returned, as JSON", "result_ttl"),
+    Key("progress:<id>", "string", "JSON of current, total, message", "with the job"),
+    Key("checkpoint:<id>", "string", "what ctx.checkpoint saved, as JSON", "with the job"),
+    Key("wake:<queue>", "list", "a few tokens that idle workers block on: a hint only"),
+    Key("workers", "zset", "ids of live worker processes by the time until which they are believed (ms)"),
+    Key("worker:<id>", "hash", "a worker: host, pid, queues, slots, times, last fetch nonce and what it got", "a minute after its last beat"),
+    Key("cancels:<worker>", "set", "ids of running jobs that this worker should stop", "an hour"),
+    Key("metrics", "hash", "process metrics summed over all workers; field = JSON array, see telemetry"),
+    Key("exemplars", "hash", "the latest exemplar of a metric's series; same fields as `metrics`"),
+    Key("flushed:<source>", "string", "the last flush that was counted from this process, so that none counts twice", "an hour"),
+)  # fmt: skip
+
+FINAL_CHANNEL = "final"
+
+
+class Keys:
+    """Key names behind one prefix."""
+
+    __slots__ = ("ledger", "prefix")
+
+    def __init__(self, namespace: str = "rf") -> None:
+        if not _NAMESPACE.match(namespace):
+            raise ConfigError(
+                f"namespace is {namespace!r}; use 1 to 64 of the letters A-Z a-z, digits, and _ . - / (no braces or colons)"
+            )
+        self.prefix = "{" + namespace + "}:"
+        self.ledger = self.prefix + "ledger"
+
+    def of(self, family: str, member: str = "") -> str:
+        """``family`` for singletons, ``family:member`` otherwise."""
+        return f"{self.prefix}{family}:{member}" if member else self.prefix + family
+
+
+STATE_KEYS = {
+    "ready": "ready",
+    "scheduled": "later",
+    "blocked": "blocked",
+    "parked": "parked",
+    "running": "running",
+    "completed": "done",
+    "dead": "dead",
+    "cancelled": "cancelled",
+    "expired": "expired",
+}
+"""State to key family."""
+
+JOB_KEYS = ("job", "meta", "errors", "timeline", "result", "progress", "checkpoint")
+"""Families with one key per job id."""

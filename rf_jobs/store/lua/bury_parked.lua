@@ -1,0 +1,16 @@
+-- Buries jobs that were parked longer than allowed.
+-- ARGV: queue, older than ms, limit, keep dead count, keep dead age ms, error JSON. Reply: ids.
+local queue = ARGV[1]
+local key = P .. 'parked:' .. queue
+local ids = redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW - tonumber(ARGV[2])), 'LIMIT', 0, tonumber(ARGV[3]))
+for _, id in ipairs(ids) do
+  redis.call('ZREM', key, id)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'dead', 'finished', int(NOW), 'reason', 'unknown_class')
+  redis.call('ZADD', P .. 'dead:' .. queue, int(NOW), id)
+  keep_error(id, ARGV[6])
+  note(id, 'dead', 'unknown_class')
+end
+count(queue, 'dead', #ids)
+announce(ids, 'dead')
+if #ids > 0 then collect(queue, 'dead', 'dead', tonumber(ARGV[4]), tonumber(ARGV[5])) end
+return ids

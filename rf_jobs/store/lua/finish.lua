@@ -1,0 +1,150 @@
+-- Ends attempts, many at once, each checked against its token.
+-- ARGV: retention of completed, dead, cancelled, expired (each: count, age ms), then groups.
+--   'complete', queue, result ttl ms, n, then n times: id, token, result (JSON or '').
+--   Any other group is one job: verb, queue, id, token, number, reason, error (JSON or ''), span (traceparent or '').
+--     retry   number = delay ms                              snooze  number = delay ms
+--     bury, discard, expire, park, release                   crash   number = max crashes
+-- Reply: for each job a number: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held.
+local keep = {
+  completed = {tonumber(ARGV[1]), tonumber(ARGV[2])},
+  dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
+  cancelled = {tonumber(ARGV[5]), tonumber(ARGV[6])},
+  expired = {tonumber(ARGV[7]), tonumber(ARGV[8])},
+}
+local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expired = 'expired'}
+local replies = {}
+local now = int(NOW)
+
+-- The fence. Only the holder of the current token may move a running job.
+local function check(id, token)
+  local m = redis.call('HMGET', P .. 'meta:' .. id, 'state', 'token')
+  if m[2] ~= token then return 0 end
+  if m[1] ~= 'running' then return 2 end
+  return 1
+end
+
+local function finished(queue, state, ids)
+  if #ids == 0 then return end
+  local args = {}
+  for i = 1, #ids do
+    args[2 * i - 1] = now
+    args[2 * i] = ids[i]
+  end
+  many('ZREM', P .. 'running:' .. queue, ids)
+  many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
+  announce(ids, state)
+  collect(queue, FAMILY[state], state, keep[state][1], keep[state][2])
+end
+
+local function to_later(queue, id, delay)
+  redis.call('ZREM', P .. 'running:' .. queue, id)
+  local due = int(NOW + delay)
+  local later = P .. 'later:' .. queue
+  local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+  redis.call('ZADD', later, due, id)
+  if not head[2] or NOW + delay < tonumber(head[2]) then wake(queue, 1) end
+end
+
+local function to_ready_where_it_stood(queue, id, mkey)
+  redis.call('ZREM', P .. 'running:' .. queue, id)
+  redis.call('ZADD', P .. 'ready:' .. queue, redis.call('HGET', mkey, 'score'), id)
+  wake(queue, 1)
+end
+
+local function end_as(state, event, queue, id, mkey, reason, err)
+  redis.call('HSET', mkey, 'state', state, 'finished', now, 'reason', reason)
+  keep_error(id, err)
+  count(queue, event, 1)
+  finished(queue, state, {id})
+end
+
+local verbs = {}
+local AGAIN = {retry = true, snooze = true, release = true, crash = true, park = true}
+
+function verbs.retry(queue, id, mkey, delay, reason, err, span)
+  redis.call('HSET', mkey, 'state', 'scheduled')
+  if span ~= '' then redis.call('HSET', mkey, 'previous', span) end
+  keep_error(id, err)
+  note(id, 'retried', reason)
+  count(queue, 'retried', 1)
+  to_later(queue, id, delay)
+end
+
+function verbs.snooze(queue, id, mkey, delay, reason)
+  redis.call('HSET', mkey, 'state', 'scheduled')
+  redis.call('HINCRBY', mkey, 'attempt', -1)
+  note(id, 'snoozed', reason)
+  count(queue, 'snoozed', 1)
+  to_later(queue, id, delay)
+end
+
+function verbs.release(queue, id, mkey)
+  redis.call('HSET', mkey, 'state', 'ready')
+  redis.call('HINCRBY', mkey, 'attempt', -1)
+  count(queue, 'released', 1)
+  to_ready_where_it_stood(queue, id, mkey)
+end
+
+function verbs.bury(queue, id, mkey, _, reason, err)
+  note(id, 'dead', reason)
+  end_as('dead', 'dead', queue, id, mkey, reason, err)
+end
+
+function verbs.discard(queue, id, mkey, _, reason, err)
+  end_as('cancelled', 'cancelled', queue, id, mkey, reason, err)
+end
+
+function verbs.expire(queue, id, mkey, _, reason)
+  end_as('expired', 'expired', queue, id, mkey, reason, '')
+end
+
+function verbs.park(queue, id, mkey, _, reason)
+  redis.call('HSET', mkey, 'state', 'parked', 'reason', reason)
+  redis.call('HINCRBY', mkey, 'attempt', -1)
+  redis.call('ZREM', P .. 'running:' .. queue, id)
+  redis.call('ZADD', P .. 'parked:' .. queue, now, id)
+  note(id, 'parked', reason)
+  count(queue, 'parked', 1)
+end
+
+function verbs.crash(queue, id, _, max, reason, err)
+  crash(queue, id, max, reason, err, keep.dead)
+end
+
+local i = 9
+while i <= #ARGV do
+  local verb, queue = ARGV[i], ARGV[i + 1]
+  if verb == 'complete' then
+    local ttl, n = ARGV[i + 2], tonumber(ARGV[i + 3])
+    i = i + 4
+    local ids = {}
+    for _ = 1, n do
+      local id = ARGV[i]
+      local verdict = check(id, ARGV[i + 1])
+      replies[#replies + 1] = verdict
+      if verdict == 1 then
+        redis.call('HSET', P .. 'meta:' .. id, 'state', 'completed', 'finished', now)
+        ids[#ids + 1] = id
+        if ARGV[i + 2] ~= '' then
+          redis.call('SET', P .. 'result:' .. id, ARGV[i + 2], 'PX', ttl)
+          redis.call('SADD', P .. 'extras', id)
+        end
+      end
+      i = i + 3
+    end
+    count(queue, 'completed', #ids)
+    finished(queue, 'completed', ids)
+  else
+    local id, token = ARGV[i + 2], ARGV[i + 3]
+    local verdict = check(id, token)
+    replies[#replies + 1] = verdict
+    if verdict == 1 then
+      -- A job that was asked to stop does not run again, whatever became of the attempt.
+      local cancel = AGAIN[verb] and redis.call('HGET', P .. 'meta:' .. id, 'cancel')
+      if cancel then verb, ARGV[i + 5] = 'discard', cancel end
+      verbs[verb](queue, id, P .. 'meta:' .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+    end
+    i = i + 8
+  end
+end
+return replies

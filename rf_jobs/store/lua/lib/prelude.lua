@@ -1,0 +1,133 @@
+-- Shared by all scripts. KEYS[1] is the ledger; every other key has its prefix and so its slot.
+-- A script does all its checks before its first write: Redis does not roll back.
+local P = string.sub(KEYS[1], 1, -7)
+local LEDGER = KEYS[1]
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+-- Adds to a queue's counter. The only way to the ledger.
+local function count(queue, event, n)
+  if n ~= 0 then redis.call('HINCRBY', LEDGER, queue .. '|' .. event, n) end
+end
+
+-- ZADD / ZREM / UNLINK of many members in calls of bounded length (Lua's stack has a limit).
+local function many(command, key, list)
+  local n = #list
+  if n == 0 then return 0 end
+  if n <= 4000 then return redis.call(command, key, unpack(list)) end
+  local total = 0
+  for i = 1, n, 4000 do
+    total = total + redis.call(command, key, unpack(list, i, math.min(i + 3999, n)))
+  end
+  return total
+end
+
+local BAND = 1125899906842624 -- 2^50
+
+-- Reserves n consecutive scores and returns the first. They embed the time in ms * 512, so that a score tells how long
+-- its job has been ready; within a millisecond they count on.
+local function reserve(n)
+  local first = math.max(tonumber(redis.call('GET', P .. 'seq') or '0') + 1, NOW * 512)
+  redis.call('SET', P .. 'seq', int(first + n - 1))
+  return first
+end
+
+local function band(priority)
+  return (3 - priority) * BAND
+end
+
+-- Leaves a few tokens for workers that block on this queue.
+local function wake(queue, n)
+  local key = P .. 'wake:' .. queue
+  local room = math.min(n, 4) - redis.call('LLEN', key)
+  for _ = 1, room do redis.call('RPUSH', key, '1') end
+end
+
+-- Remembers what is not plain in a job's life.
+local function note(id, event, detail)
+  local key = P .. 'timeline:' .. id
+  redis.call('RPUSH', key, int(NOW) .. ' ' .. event .. ' ' .. detail)
+  redis.call('LTRIM', key, -100, -1)
+  redis.call('SADD', P .. 'extras', id)
+end
+
+local function keep_error(id, text)
+  if text == '' then return end
+  local key = P .. 'errors:' .. id
+  redis.call('RPUSH', key, text)
+  redis.call('LTRIM', key, -50, -1)
+  redis.call('SADD', P .. 'extras', id)
+end
+
+-- Makes ids ready again, each at a fresh place at the end of its priority's band.
+local function make_ready(queue, ids)
+  local n = #ids
+  if n == 0 then return end
+  local first = reserve(n)
+  local args = {}
+  for i = 1, n do
+    local priority = tonumber(redis.call('HGET', P .. 'meta:' .. ids[i], 'priority') or '1')
+    redis.call('HSET', P .. 'meta:' .. ids[i], 'state', 'ready', 'queue', queue)
+    args[2 * i - 1] = int(band(priority) + first + i - 1)
+    args[2 * i] = ids[i]
+  end
+  many('ZADD', P .. 'ready:' .. queue, args)
+  wake(queue, n)
+end
+
+-- Removes all that belongs to these jobs.
+local function erase(ids)
+  if #ids == 0 then return end
+  local gone = {}
+  local flags = redis.call('SMISMEMBER', P .. 'extras', unpack(ids))
+  local extras = {}
+  for i = 1, #ids do
+    gone[#gone + 1] = P .. 'job:' .. ids[i]
+    gone[#gone + 1] = P .. 'meta:' .. ids[i]
+    if flags[i] == 1 then
+      extras[#extras + 1] = ids[i]
+      for _, family in ipairs({'errors:', 'timeline:', 'result:', 'progress:', 'checkpoint:'}) do
+        gone[#gone + 1] = P .. family .. ids[i]
+      end
+    end
+  end
+  for i = 1, #gone, 4000 do redis.call('UNLINK', unpack(gone, i, math.min(i + 3999, #gone))) end
+  if #extras > 0 then redis.call('SREM', P .. 'extras', unpack(extras)) end
+end
+
+-- Retention, done by whoever adds to a final set, so that no reaper can die: at most `keep` jobs, none older than
+-- `age` ms. Bounded: at most 1000 over the count and 50 over the age per call.
+local function collect(queue, family, state, keep, age)
+  local key = P .. family .. ':' .. queue
+  local victims = {}
+  local over = math.min(redis.call('ZCARD', key) - keep, 1000)
+  if over > 0 then
+    local popped = redis.call('ZPOPMIN', key, over)
+    for i = 1, #popped, 2 do victims[#victims + 1] = popped[i] end
+  end
+  local old = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. int(NOW - age), 'LIMIT', 0, 50)
+  if #old > 0 then
+    redis.call('ZREM', key, unpack(old))
+    for i = 1, #old do victims[#victims + 1] = old[i] end
+  end
+  if #victims > 0 then
+    erase(victims)
+    count(queue, 'evicted_' .. state, #victims)
+  end
+end
+
+-- Tells those who wait that a job is over.
+local function announce(ids, state)
+  if #ids == 0 or redis.call('EXISTS', P .. 'watched') == 0 then return end
+  local flags = redis.call('SMISMEMBER', P .. 'watched', unpack(ids))
+  for i = 1, #ids do
+    if flags[i] == 1 then
+      redis.call('PUBLISH', P .. 'final', ids[i] .. ' ' .. state)
+      redis.call('SREM', P .. 'watched', ids[i])
+    end
+  end
+end

@@ -1,0 +1,19 @@
+-- Takes back jobs whose lease has run out.
+-- ARGV: limit, max crashes, keep dead count, keep dead age ms, error JSON, then queues.
+-- Reply: flat queue, id, crashes, died (0/1), token of the lost lease, previous span
+local limit, max = tonumber(ARGV[1]), tonumber(ARGV[2])
+local keep_dead = {tonumber(ARGV[3]), tonumber(ARGV[4])}
+local taken = {}
+local left = limit
+for q = 6, #ARGV do
+  if left <= 0 then break end
+  local queue = ARGV[q]
+  local ids = redis.call('ZRANGEBYSCORE', P .. 'running:' .. queue, '-inf', int(NOW), 'LIMIT', 0, left)
+  left = left - #ids
+  for _, id in ipairs(ids) do
+    local token = redis.call('HGET', P .. 'meta:' .. id, 'token') or ''
+    local crashes, died = crash(queue, id, max, 'lease expired ' .. token, ARGV[5], keep_dead)
+    for _, value in ipairs({queue, id, crashes, died, token}) do taken[#taken + 1] = value end
+  end
+end
+return taken

@@ -1,0 +1,1 @@
+"""The vocabulary: plain types that import nothing of ours but each other."""

@@ -1,0 +1,55 @@
+"""Job ids (UUID version 7, RFC 9562) and the names that may become part of a key."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from uuid import UUID
+
+from rf_jobs.words.errors import InvalidOption
+
+_NAME = re.compile(r"[A-Za-z0-9_.\-/@+]{1,128}\Z")
+_MASK_62 = (1 << 62) - 1
+_last = [0, 0]
+
+
+def new_id() -> UUID:
+    """A fresh UUIDv7: 48 bits of milliseconds, a 12-bit counter for order within one of them, 62 random bits."""
+    ms = time.time_ns() // 1_000_000
+    if ms > _last[0]:
+        _last[0] = ms
+        _last[1] = 0
+    else:
+        # Within one millisecond, or with a clock that stepped back, count on: ids made here only ever grow.
+        ms = _last[0]
+        _last[1] += 1
+        if _last[1] > 0xFFF:
+            ms = _last[0] = ms + 1
+            _last[1] = 0
+    random = int.from_bytes(os.urandom(8), "big") & _MASK_62
+    return UUID(int=(ms << 80) | (0x7 << 76) | (_last[1] << 64) | (0b10 << 62) | random)
+
+
+def job_id(value: UUID | str) -> UUID:
+    """``value`` as a job id; raises ``InvalidOption`` where it is none."""
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError):
+        raise InvalidOption(f"job id is {value!r}; give a UUID, such as the one that dispatch returned") from None
+
+
+def queue_name(value: object) -> str:
+    """``value`` as a queue's name; raises ``InvalidOption`` where it could not safely stand in a key."""
+    if isinstance(value, str) and _NAME.match(value):
+        return value
+    raise InvalidOption(
+        f"queue name is {value!r}; use 1 to 128 of the letters A-Z a-z, digits, and _ . - / @ + (no spaces, colons or braces)"
+    )
+
+
+def new_token(size: int = 8) -> str:
+    """A random hex string for a process that must be told from all others."""
+    return os.urandom(size).hex()

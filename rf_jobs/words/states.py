@@ -1,0 +1,93 @@
+"""The state machine as data: states, priorities, events and edges. The documentation's diagram is drawn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands. Each job is in exactly one."""
+
+    SCHEDULED = "scheduled"
+    READY = "ready"
+    BLOCKED = "blocked"
+    PARKED = "parked"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job is over, unless an operator replays it."""
+        return self in FINAL
+
+
+OPEN = (State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED, State.RUNNING)
+FINAL = (State.COMPLETED, State.DEAD, State.CANCELLED, State.EXPIRED)
+
+
+class Priority(IntEnum):
+    """Jobs of a higher priority are fetched first within their queue."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
+    CRITICAL = 3
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One way from a state to another: the verb, the ledger's event, the states, what makes it happen."""
+
+    verb: str
+    event: str
+    source: State | None
+    target: State | None
+    because: str
+
+
+EDGES: tuple[Edge, ...] = (
+    Edge("enqueue", "dispatched", None, State.READY, "a client dispatches a job"),
+    Edge("enqueue", "scheduled", None, State.SCHEDULED, "a client dispatches a job with a delay"),
+    Edge("promote", "promoted", State.SCHEDULED, State.READY, "its time has come"),
+    Edge("fetch", "started", State.READY, State.RUNNING, "a worker leases it"),
+    Edge("complete", "completed", State.RUNNING, State.COMPLETED, "the handler returned"),
+    Edge("retry", "retried", State.RUNNING, State.SCHEDULED, "the attempt failed and another is due"),
+    Edge("snooze", "snoozed", State.RUNNING, State.SCHEDULED, "the handler asked to run later; not an attempt"),
+    Edge("release", "released", State.RUNNING, State.READY, "the worker hands it back unrun or stops; not an attempt"),
+    Edge("reclaim", "reclaimed", State.RUNNING, State.READY, "its worker died or lost the lease; counted as a crash"),
+    Edge("bury", "dead", State.RUNNING, State.DEAD, "no attempt is left, or it must not be tried again"),
+    Edge("discard", "cancelled", State.RUNNING, State.CANCELLED, "the handler gave it up, or it was cancelled"),
+    Edge("expire", "expired", State.RUNNING, State.EXPIRED, "it was fetched after its expiry"),
+    Edge("park", "parked", State.RUNNING, State.PARKED, "its worker does not know its class"),
+    Edge("unpark", "unparked", State.PARKED, State.READY, "a worker that knows its class came"),
+    Edge("bury", "dead", State.PARKED, State.DEAD, "nobody who knows its class came in time"),
+    Edge("cancel", "cancelled", State.READY, State.CANCELLED, "a client cancels it"),
+    Edge("cancel", "cancelled", State.SCHEDULED, State.CANCELLED, "a client cancels it"),
+    Edge("cancel", "cancelled", State.PARKED, State.CANCELLED, "a client cancels it"),
+    Edge("revive", "replayed", State.DEAD, State.READY, "an operator replays a dead letter"),
+    Edge("forget", "discarded", State.DEAD, None, "an operator forgets a dead letter"),
+    Edge("collect", "evicted", State.COMPLETED, None, "retention: too many, or too old"),
+    Edge("collect", "evicted", State.DEAD, None, "retention: too many, or too old"),
+    Edge("collect", "evicted", State.CANCELLED, None, "retention: too many, or too old"),
+    Edge("collect", "evicted", State.EXPIRED, None, "retention: too many, or too old"),
+)
+
+# Events that no edge has: nothing moves, but the ledger counts them.
+OTHER_EVENTS = ("deduplicated", "blocked", "unblocked")
+
+LEDGER_EVENTS: tuple[str, ...] = tuple(dict.fromkeys([e.event for e in EDGES] + list(OTHER_EVENTS)))
+"""Every event that the ledger counts, in the order of a job's life."""
+
+
+def mermaid() -> str:
+    """The state diagram, in Mermaid's notation."""
+    lines = ["stateDiagram-v2"]
+    for edge in EDGES:
+        source = edge.source.value if edge.source else "[*]"
+        target = edge.target.value if edge.target else "[*]"
+        lines.append(f"    {source} --> {target}: {edge.verb}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The worker runtime: leases jobs, runs them, and says how they ended."""

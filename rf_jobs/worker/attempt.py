@@ -1,0 +1,76 @@
+"""One attempt at one job, while it is in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from rf_jobs.model.context import JobContext
+from rf_jobs.model.jobclass import JobClass
+from rf_jobs.store.commands import Leased
+from rf_jobs.words.timing import mono, now_ms
+
+
+class Attempt:
+    """What the runtime knows of a leased job: its lease, and while it runs its context, its task and why it must stop."""
+
+    __slots__ = (
+        "began", "began_ms", "ctx", "deadline", "entry", "fetched", "job", "leased", "now_ms", "overran", "place", "stop",
+        "task", "timeout", "trace",
+    )  # fmt: skip
+
+    def __init__(self, leased: Leased, place: int, fetched: float, server_ms: int) -> None:
+        self.leased = leased
+        self.place = place
+        """Its record in the lease table."""
+        self.fetched = fetched
+        """When the fetch was answered (monotonic seconds)."""
+        self.now_ms = server_ms
+        """What the server's clock said then."""
+        self.began = fetched
+        self.began_ms = 0
+        self.deadline = 0.0
+        self.timeout = 0.0
+        self.ctx: JobContext | None = None
+        self.entry: JobClass | None = None
+        self.job: Any = None
+        self.task: asyncio.Task[Any] | None = None
+        self.stop = ""
+        """Why it must stop: timeout, cancelled, lost or shutdown; '' while it need not."""
+        self.overran = False
+        self.trace = ""
+
+    @property
+    def wait(self) -> float:
+        """Seconds from ready to started, by the server's clock up to the fetch and ours from there."""
+        return max(0.0, (self.now_ms - self.leased.ready_ms) / 1000) + self.began - self.fetched
+
+    @property
+    def server_now_ms(self) -> int:
+        """The server's clock, carried on with ours."""
+        return self.now_ms + round((mono() - self.fetched) * 1000)
+
+    def begin(self) -> None:
+        """The handler is about to run."""
+        self.began = mono()
+        self.began_ms = now_ms()
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether a thread runs it, which can be asked to stop and cannot be made to."""
+        return self.entry is not None and not self.entry.is_async and self.entry.options.executor == "thread"
+
+    def interrupt(self, why: str) -> None:
+        """Make it stop: tell the context, and cancel the handler. A thread is left alone until ``give_up``."""
+        if self.stop:
+            return
+        self.stop = why
+        if self.ctx is not None:
+            self.ctx.request_stop()
+        if self.task is not None and (why == "shutdown" or not self.in_thread):
+            self.task.cancel(why)
+
+    def give_up(self) -> None:
+        """It did not stop when told to. A thread is left to itself, its slot goes on; a coroutine is cancelled again."""
+        if self.task is not None:
+            self.task.cancel("overran")

@@ -1,0 +1,167 @@
+"""``WorkerConfig``: a worker's settings, by keyword or fluently."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import msgspec
+
+from rf_jobs.words.config_settings import WorkerSettings
+from rf_jobs.words.errors import ConfigError, InvalidOption
+from rf_jobs.words.ids import queue_name
+from rf_jobs.words.timing import Duration, seconds
+
+_DURATIONS = {
+    "timeout": "timeout_seconds",
+    "sleep": "sleep_seconds",
+    "shutdown_timeout": "shutdown_timeout_seconds",
+    "lease": "lease_seconds",
+    "park_ttl": "park_ttl_seconds",
+    "grace": "grace_seconds",
+}
+_PLAIN = (
+    "workers", "queues", "max_concurrent_jobs", "processes", "max_crashes", "max_prefetch", "max_memory_mb", "max_jobs",
+    "http_host", "http_port",
+)  # fmt: skip
+Queues = Sequence[str] | Mapping[str, int]
+
+
+class WorkerConfig:
+    """What one ``rf-jobs worker`` does. Each keyword is also a method that answers with a changed copy::
+
+        WorkerConfig.default().workers(4).queues(["default", "emails"]).timeout(30)
+
+    ``workers`` times ``max_concurrent_jobs`` is how many jobs one process runs at once. ``queues`` are served in strict
+    order, or by weight where a mapping is given. Durations are seconds or timedeltas. Raises ``ConfigError``.
+    """
+
+    def __init__(self, settings: WorkerSettings | None = None, **options: Any) -> None:
+        self.settings = _merged(settings or WorkerSettings(), options)
+
+    @classmethod
+    def default(cls) -> Self:
+        """All defaults."""
+        return cls()
+
+    def _with(self, **options: Any) -> Self:
+        return type(self)(self.settings, **options)
+
+    def workers(self, count: int) -> Self:
+        """How many groups of ``max_concurrent_jobs``."""
+        return self._with(workers=count)
+
+    def queues(self, queues: Queues) -> Self:
+        """Names in strict order, or name to weight."""
+        return self._with(queues=queues)
+
+    def timeout(self, timeout: Duration) -> Self:
+        """For jobs whose class sets none."""
+        return self._with(timeout=timeout)
+
+    def sleep(self, sleep: Duration) -> Self:
+        """The safety-net poll of an idle worker."""
+        return self._with(sleep=sleep)
+
+    def max_concurrent_jobs(self, count: int) -> Self:
+        """Jobs at once of each of the ``workers``."""
+        return self._with(max_concurrent_jobs=count)
+
+    def processes(self, count: int) -> Self:
+        """Supervised child processes."""
+        return self._with(processes=count)
+
+    def shutdown_timeout(self, timeout: Duration) -> Self:
+        """How long a stop waits for running jobs before it hands them back."""
+        return self._with(shutdown_timeout=timeout)
+
+    def lease(self, lease: Duration) -> Self:
+        """After this long without a sign of life a job is taken back."""
+        return self._with(lease=lease)
+
+    def max_crashes(self, count: int) -> Self:
+        """A job that killed its worker this often is a dead letter."""
+        return self._with(max_crashes=count)
+
+    def park_ttl(self, ttl: Duration) -> Self:
+        """How long a job waits for a worker that knows its class."""
+        return self._with(park_ttl=ttl)
+
+    def max_prefetch(self, count: int) -> Self:
+        """The most jobs that a process buffers."""
+        return self._with(max_prefetch=count)
+
+    def grace(self, grace: Duration) -> Self:
+        """From a timeout to the hard kill."""
+        return self._with(grace=grace)
+
+    def max_memory_mb(self, megabytes: int | None) -> Self:
+        """A child above it is replaced."""
+        return self._with(max_memory_mb=megabytes)
+
+    def max_jobs(self, count: int | None) -> Self:
+        """A child is replaced after so many jobs."""
+        return self._with(max_jobs=count)
+
+    def http(self, port: int | None, host: str = "127.0.0.1") -> Self:
+        """Where the worker serves metrics and probes."""
+        return self._with(http_port=port, http_host=host)
+
+    def __repr__(self) -> str:
+        return f"WorkerConfig({self.settings!r})"
+
+
+def _merged(settings: WorkerSettings, options: dict[str, Any]) -> WorkerSettings:
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in _DURATIONS:
+            try:
+                changes[_DURATIONS[name]] = None if value is None else seconds(value, name)
+            except InvalidOption as error:
+                raise ConfigError(f"worker option {error}") from None
+        elif name == "queues":
+            changes[name] = check_queues(value)
+        elif name in _PLAIN:
+            changes[name] = value
+        else:
+            known = ", ".join(sorted([*_DURATIONS, *_PLAIN]))
+            raise ConfigError(f"unknown worker option {name!r}; known are {known}")
+    result = replace(settings, **changes)
+    try:
+        msgspec.convert(msgspec.to_builtins(result), WorkerSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"worker option: {error}") from None
+    return result
+
+
+def check_queues(value: Queues) -> tuple[str, ...] | dict[str, int]:
+    """Queues as settings hold them; raises ``ConfigError``."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, Mapping)):
+        raise ConfigError(f"queues is {value!r}; give a list of names, or a mapping of name to weight")
+    try:
+        if isinstance(value, Mapping):
+            for name, weight in value.items():
+                if not isinstance(weight, int) or weight < 1:
+                    raise ConfigError(f"queue {name!r} has the weight {weight!r}; it must be a whole number from 1")
+            return {queue_name(name): weight for name, weight in value.items()}
+        return tuple(dict.fromkeys(queue_name(name) for name in value))
+    except InvalidOption as error:
+        raise ConfigError(str(error)) from None
+
+
+class QueueOrder:
+    """In which order a fetch looks at the queues."""
+
+    def __init__(self, queues: tuple[str, ...] | Mapping[str, int], default: str) -> None:
+        self._weights = dict(queues) if isinstance(queues, Mapping) else None
+        self.names: tuple[str, ...] = tuple(queues) or (default,)
+
+    def next(self) -> tuple[str, ...]:
+        """Strict order as given; with weights, a draw in which each queue comes first as often as its weight says."""
+        if self._weights is None:
+            return self.names
+        # Efraimidis and Spirakis, "Weighted random sampling with a reservoir" (2006): sort by u**(1/w).
+        weights = self._weights
+        return tuple(sorted(self.names, key=lambda name: -(random.random() ** (1.0 / weights[name]))))  # noqa: S311

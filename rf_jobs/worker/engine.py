@@ -1,0 +1,262 @@
+"""A worker process's inner life: slots that run attempts, the buffer between them and the fetcher, and the clock that
+enforces deadlines.
+
+Slots are long-lived tasks that take from one buffer: no task is made per job, and no timer either. One tick looks
+after all deadlines and measures how late the event loop runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from rf_jobs.core.transitions import AttemptEnd
+from rf_jobs.model.events import EventBus, JobOverran, LeaseLost, LoopLagged
+from rf_jobs.store.commands import Fetched
+from rf_jobs.worker.appetite import Appetite
+from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.leases import LeaseTable
+from rf_jobs.worker.outcome import Account, Policy, Stopped, decide
+from rf_jobs.words.timing import mono
+
+log = logging.getLogger("rf_jobs.worker")
+TICK_SECONDS = 0.1
+YIELD_AFTER = 32
+STALE_BUFFER_SECONDS = 1.0
+LAG_REPORT_SECONDS = 0.25
+RELEASE = Policy(1, 0, 0)
+
+
+class Engine:
+    """Starts with ``start``; ``stop`` ends it after the running attempts have. What is still buffered then is handed
+    back. Loses nothing: every attempt ends in an outcome or stays leased."""
+
+    def __init__(
+        self, slots: int, table: LeaseTable, appetite: Appetite, bus: EventBus, worker: str, grace: float,
+        perform: Callable[[Attempt], Coroutine[Any, Any, AttemptEnd | None]], ended: Callable[[AttemptEnd], None],
+        poke: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.slots = slots
+        self.table = table
+        self._appetite = appetite
+        self._bus = bus
+        self._worker = worker
+        self._grace = grace
+        self._perform = perform
+        self._ended = ended
+        self._poke = poke
+        self._buffer: deque[Attempt] = deque()
+        self._held: dict[str, Attempt] = {}
+        """Every attempt from fetch to end, by job id."""
+        self._running: set[Attempt] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self.done = 0
+        """Attempts that ended."""
+        self.busy_seconds = 0.0
+        """Slot-seconds spent in attempts that ended."""
+        self.unstoppable = 0
+        """Attempts that are running past their timeout and grace."""
+
+    def start(self) -> None:
+        """Begin to run what is accepted."""
+        for number in range(self.slots):
+            task = asyncio.create_task(self._slot(), name=f"rf-jobs-slot-{number}", context=contextvars.Context())
+            self._tasks.append(task)
+        self._tasks.append(asyncio.create_task(self._clock(), name="rf-jobs-clock", context=contextvars.Context()))
+
+    # --- what the fetcher asks -----------------------------------------------------------------------------------
+
+    def running(self) -> int:
+        """Attempts in slots."""
+        return len(self._running)
+
+    def buffered(self) -> int:
+        """Attempts that wait for one."""
+        return len(self._buffer)
+
+    def accept(self, fetched: Fetched) -> None:
+        """Take over what a fetch brought."""
+        now = mono()
+        for leased in fetched.jobs:
+            if leased.id in self._held:  # an earlier lease of it is still being ended here
+                self._held[leased.id].interrupt("lost")
+            place = self.table.add(leased.queue, leased.id, int(leased.token.rpartition(".")[2]))
+            attempt = Attempt(leased, place, now, fetched.now_ms)
+            self._held[leased.id] = attempt
+            self._buffer.append(attempt)
+        self._idle.clear()
+        if self._stopping:
+            self.hand_back()
+        else:
+            self._wake_one()
+
+    # --- the slots -----------------------------------------------------------------------------------------------
+
+    def _wake_one(self) -> None:
+        """Wake one slot; it wakes the next if there is more. With instant jobs one slot does it all, without switches."""
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+                return
+
+    async def _slot(self) -> None:
+        loop = asyncio.get_running_loop()
+        in_a_row = 0
+        while True:
+            if not self._buffer:
+                future = loop.create_future()
+                self._waiting.append(future)
+                await future
+                in_a_row = 0
+                continue
+            attempt = self._buffer.popleft()
+            if self._buffer and self._waiting:
+                self._wake_one()
+            self._running.add(attempt)
+            try:
+                end = await self._perform(attempt)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # A fault of ours: the job stays leased, and is taken back when the lease runs out.
+                log.exception("the runner failed on job %s", attempt.leased.id)
+                end = None
+            self._over(attempt, end)
+            in_a_row += 1
+            if in_a_row >= YIELD_AFTER:
+                in_a_row = 0
+                await asyncio.sleep(0)
+
+    def _over(self, attempt: Attempt, end: AttemptEnd | None) -> None:
+        self._running.discard(attempt)
+        self._drop(attempt)
+        self.done += 1
+        self.busy_seconds += mono() - attempt.began
+        if attempt.overran:
+            self.unstoppable -= 1
+        if end is not None:
+            self._ended(end)
+        else:
+            self._poke()
+
+    def _drop(self, attempt: Attempt) -> None:
+        self.table.remove(attempt.place)
+        if self._held.get(attempt.leased.id) is attempt:
+            del self._held[attempt.leased.id]
+        if not self._held:
+            self._idle.set()
+
+    def hand_back(self) -> int:
+        """Give buffered jobs back to where they stood; answers how many. Not an attempt."""
+        count = len(self._buffer)
+        while self._buffer:
+            attempt = self._buffer.popleft()
+            account = Account(attempt.leased, "", self._worker, attempt.wait, 0, 0.0, 0.0)
+            end = decide(Stopped("release", "handed back"), RELEASE, account)
+            self._drop(attempt)
+            if end is not None:
+                self._ended(end)
+        return count
+
+    # --- the clock -----------------------------------------------------------------------------------------------
+
+    async def _clock(self) -> None:
+        expected = mono() + TICK_SECONDS
+        done, busy, at = 0, 0.0, mono()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = mono()
+            self._lag(now - expected)
+            for attempt in list(self._running):
+                if attempt.deadline and now >= attempt.deadline:
+                    self._overdue(attempt, now)
+            if self._buffer and now - self._buffer[0].fetched > STALE_BUFFER_SECONDS:
+                self.hand_back()  # slow jobs hold all slots: let another worker have these
+            spent = self.busy_seconds + sum(now - a.began for a in self._running)
+            self._appetite.ran(self.done - done, spent - busy, now - at)
+            done, busy, at = self.done, spent, now
+            expected = mono() + TICK_SECONDS
+
+    def _lag(self, late: float) -> None:
+        if not self._bus.wants(LoopLagged):
+            return
+        late = max(0.0, late)
+        suspects: tuple[str, ...] = ()
+        if late > LAG_REPORT_SECONDS:
+            suspects = tuple(sorted({a.entry.name for a in self._running if a.entry is not None and a.entry.is_async}))
+        self._bus.emit(LoopLagged(self._worker, late, suspects))
+
+    def _overdue(self, attempt: Attempt, now: float) -> None:
+        if not attempt.stop:
+            attempt.interrupt("timeout")
+        elif not attempt.overran and now >= attempt.deadline + self._grace:
+            attempt.overran = True
+            self.unstoppable += 1
+            leased = attempt.leased
+            name = attempt.entry.name if attempt.entry is not None else ""
+            log.error("job %s (%s) ignores its timeout of %g s", leased.id, name, attempt.timeout)
+            self._bus.emit(JobOverran(leased.id, leased.queue, name, self._worker, now - attempt.began))
+            attempt.give_up()
+
+    def busy_now(self) -> float:
+        """Slot-seconds spent so far, those of running attempts included."""
+        now = mono()
+        return self.busy_seconds + sum(now - a.began for a in list(self._running))
+
+    # --- orders --------------------------------------------------------------------------------------------------
+
+    def interrupt(self, job_id: str, why: str) -> None:
+        """Stop one job: cancelled, or lost."""
+        attempt = self._held.get(job_id)
+        if attempt is None or attempt.stop:
+            return
+        if why == "lost":
+            name = attempt.entry.name if attempt.entry is not None else ""
+            self._bus.emit(LeaseLost(job_id, attempt.leased.queue, name, self._worker))
+        attempt.interrupt(why)
+
+    def started(self, attempt: Attempt) -> None:
+        """The handler is about to run."""
+        self.table.start(attempt.place, attempt.deadline)
+
+    def extended(self, job_id: str, by: float) -> None:
+        """A handler asked for more time."""
+        attempt = self._held.get(job_id)
+        if attempt is not None:
+            attempt.deadline += by
+            attempt.timeout += by
+            self.table.extend(attempt.place, attempt.deadline)
+
+    async def stop(self, patience: float) -> tuple[int, int]:
+        """Hand back what is buffered, wait for what runs, then hand that back too. Answers how many ended by themselves
+        and how many were cut off."""
+        self._stopping = True
+        self.hand_back()
+        running = len(self._running)
+        try:
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        cut = [a for a in self._running if not a.stop]
+        for attempt in cut:
+            attempt.interrupt("shutdown")
+        if self._running:
+            try:
+                async with asyncio.timeout(min(self._grace, 2.0)):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.error("%d jobs ignore the shutdown; they are given up", len(self._running))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return running - len(cut), len(cut)

@@ -1,0 +1,164 @@
+"""The exchange with the server: outcomes out, jobs in, one round trip for both.
+
+While one is in flight, runners work on what the last one brought and pile up outcomes for the next: batches form by
+themselves and nobody waits for a timer. Idle, the worker blocks on the wake lists; the poll is the safety net.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from rf_jobs.core import transitions
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.transitions import AttemptEnd, Transition
+from rf_jobs.model.events import JobsFetched
+from rf_jobs.store.commands import Fetched, Retention
+from rf_jobs.store.redis import pause_before
+from rf_jobs.worker.appetite import Appetite
+from rf_jobs.worker.config import QueueOrder
+from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.timing import mono
+
+log = logging.getLogger("rf_jobs.worker")
+MAX_ENDS = 500
+PATIENCE_SECONDS = 2.0
+"""How long one exchange tries before it says that the server is gone; then it goes on trying."""
+
+
+class Fetcher:
+    """Runs from ``start`` until ``finish``, which delivers every outcome that the server will take. Loses nothing: what
+    it could not deliver stays leased in the store until its lease runs out."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, retention: Retention, *,
+        lease_ms: int, sleep: float, running: Callable[[], int], buffered: Callable[[], int],
+        deliver: Callable[[Fetched], None],
+    ) -> None:  # fmt: skip
+        self._lifecycle = lifecycle
+        self._commands = lifecycle.store.commands
+        self._worker = worker
+        self._order = order
+        self._appetite = appetite
+        self._retention = retention
+        self._lease_ms = lease_ms
+        self._sleep = sleep
+        self._running = running
+        self._buffered = buffered
+        self._deliver = deliver
+        self._nonce = 0
+        self._ends: list[AttemptEnd] = []
+        self._news = asyncio.Event()
+        self._dry = asyncio.Event()
+        """Set while the last fetch came back short: wait for a wake-up before asking again."""
+        self._idle_for = sleep
+        self._fetching = True
+        self._draining = False
+        self._failures = 0
+        self.last_progress = mono()
+        """When the server last answered a fetch (monotonic)."""
+        self.parked = 0
+
+    def ended(self, end: AttemptEnd) -> None:
+        """An attempt ended; tell the server at the next occasion."""
+        self._ends.append(end)
+        self._news.set()
+
+    def poke(self) -> None:
+        """A slot became free, or something else changed."""
+        self._news.set()
+
+    def stop_fetching(self) -> None:
+        """Ask for no more jobs; outcomes still go out."""
+        self._fetching = False
+        self._news.set()
+
+    @property
+    def undelivered(self) -> int:
+        """Outcomes that the server has not taken yet."""
+        return len(self._ends)
+
+    async def run(self) -> None:
+        """Exchange until told to drain and nothing is left to deliver."""
+        while True:
+            self._news.clear()
+            ends = self._ends[:MAX_ENDS]
+            wanted = self._wanted()
+            if ends or wanted:
+                await self._exchange(ends, wanted)
+            elif self._draining:
+                return
+            else:
+                await self._news.wait()
+
+    def drain(self) -> None:
+        """``run`` ends once every outcome is delivered."""
+        self._fetching = False
+        self._draining = True
+        self._news.set()
+
+    def _wanted(self) -> int:
+        if not self._fetching or (self._dry.is_set() and not self._ends):
+            return 0
+        return self._appetite.wanted(self._running(), self._buffered())
+
+    async def _exchange(self, ends: list[AttemptEnd], wanted: int) -> None:
+        steps: list[Transition[Any]] = []
+        if ends:
+            steps.append(transitions.finish(self._commands, ends, self._retention))
+        if wanted:
+            # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
+            steps.append(transitions.fetch(self._commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()))
+        try:
+            replies = await self._lifecycle.apply_all(steps, retry_for=PATIENCE_SECONDS)
+        except RfJobsError as error:
+            await self._failed(error)
+            return
+        self._failures = 0
+        if ends:
+            del self._ends[: len(ends)]
+        if wanted:
+            self._nonce += 1
+            self._fetched(replies[-1], wanted)
+
+    async def _failed(self, error: RfJobsError) -> None:
+        """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
+        self._failures += 1
+        log.log(logging.WARNING if self._failures <= 3 or self._failures % 20 == 0 else logging.DEBUG, "%s; trying again", error)
+        self._lifecycle.bus.emit(JobsFetched(self._worker, 0, type(error).__name__))
+        await asyncio.sleep(pause_before(self._failures))
+
+    def _fetched(self, fetched: Fetched, wanted: int) -> None:
+        self.last_progress = mono()
+        self.parked = fetched.parked
+        if len(fetched.jobs) < wanted:
+            due_in = self._sleep if fetched.next_due_ms < 0 else max(0.0, (fetched.next_due_ms - fetched.now_ms) / 1000)
+            self._idle_for = min(due_in, self._sleep * random.uniform(0.8, 1.2))  # noqa: S311 (spreads polls)
+            self._dry.set()
+        else:
+            self._dry.clear()
+        if fetched.jobs:
+            self._deliver(fetched)
+
+    async def wait_for_wakes(self) -> None:
+        """While the queues are dry: block until one gets a job, the next delayed job is due, or the poll is."""
+        failures = 0
+        while True:
+            await self._dry.wait()
+            if not self._fetching:
+                return
+            try:
+                # A block of 0 would never end; the server counts in milliseconds.
+                await self._lifecycle.store.wait_for_wake(self._order.names, max(0.002, self._idle_for))
+                failures = 0
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # whatever the connection does: the poll is the truth
+                failures += 1
+                log.debug("waiting for a wake-up failed: %s", error)
+                await asyncio.sleep(min(self._idle_for, pause_before(failures)))
+            self._dry.clear()
+            self._news.set()

@@ -1,0 +1,71 @@
+"""What a child process does with one job."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+from typing import Any
+
+import msgspec
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.model import codec
+from rf_jobs.model.context import JobContext
+from rf_jobs.model.jobclass import JobClass, registry
+from rf_jobs.worker.desk import StoreDesk
+from rf_jobs.worker.isolation import Reply, Request
+from rf_jobs.worker.outcome import describe
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.control import Retry, Snooze, Steer
+
+
+class Isolated:
+    """Runs requests, one after the other, each on an event loop of its own with a manager that connects if it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def run(self, request: Request) -> Reply:
+        """Never raises: whatever the handler does becomes a reply."""
+        entry: JobClass | None = None
+        try:
+            importlib.import_module(request.module)  # the parent's class came from there; payloads have no say in it
+            entry = registry.get(request.job)
+            job = codec.decode_payload(entry, request.args, request.ver)
+            value = asyncio.run(self._call(entry, job, request))
+            return Reply("returned", value=msgspec.Raw(codec.encode_value(value, "the result")))
+        except BaseException as error:  # noqa: BLE001 (SystemExit too is only the job's)
+            return _describe(error, entry)
+
+    async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:
+        fields = dict(request.ctx)
+        state, tags = fields.pop("state"), tuple(fields.pop("tags"))
+        async with _Lazy(self._settings) as manager:
+            ctx = JobContext(**fields, tags=tags, desk=StoreDesk(manager, lambda *_: None))
+            ctx.restore(state)
+            value = job.handle(ctx)
+            return await value if inspect.isawaitable(value) else value
+
+
+class _Lazy:
+    """A manager that is closed afterwards; it connects only when it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def __aenter__(self) -> QueueManager:
+        self._manager = QueueManager(self._settings)
+        return self._manager
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._manager.aclose()
+
+
+def _describe(error: BaseException, entry: JobClass | None) -> Reply:
+    kind, message, trace = describe(error)
+    delay = error.delay if isinstance(error, (Retry, Snooze)) else None
+    verdict = type(error).__name__ if isinstance(error, Steer) else "raised"
+    filters = {"retry_on": entry.options.retry_on, "discard_on": entry.options.discard_on} if entry else {}
+    matches = [name for name, kinds in filters.items() if kinds and isinstance(error, kinds)]
+    return Reply(verdict, error_type=kind, message=message, traceback=trace, delay=delay, matches=matches)

@@ -1,0 +1,111 @@
+"""The lease table: which jobs this worker holds, in a buffer that a supervisor process can read.
+
+The worker alone writes. The reader may see the table of a process that is frozen, or dead: so each record's state byte
+is written last when a record is filled, and first when it is freed. A few bytes per job instead of a message, so that
+keeping it costs about a microsecond.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+
+FREE, BUFFERED, STARTED = 0, 1, 2
+_RECORD = struct.Struct("<BxHdQ36s")  # state, queue, deadline (monotonic s), nonce, id
+_RECORD_SIZE = 64
+_HEADER = struct.Struct("<32sIIIIQddI")  # worker, slots, busy, buffered, state, done, busy seconds, last progress, port
+_HEADER_SIZE = 128
+_DEADLINE = struct.Struct("<d")
+_DEADLINE_AT = 4
+STARTING, RUNNING, STOPPING, STUCK = 0, 1, 2, 3
+STATE_NAMES = ("starting", "running", "stopping", "stuck")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One lease, as a reader sees it."""
+
+    queue: str
+    id: str
+    token: str
+    started: bool
+    deadline: float
+    """Monotonic seconds; 0 while buffered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How the worker is doing, as a reader sees it. ``last_progress`` is the monotonic time of its last good fetch."""
+
+    worker: str
+    slots: int
+    busy: int
+    buffered: int
+    state: int
+    done: int
+    busy_seconds: float
+    last_progress: float
+    port: int
+
+
+class LeaseTable:
+    """Leases in ``capacity`` records. ``queues`` is the list that indexes refer to, the same for writer and reader."""
+
+    def __init__(self, capacity: int, queues: tuple[str, ...], *, shared: bool = False) -> None:
+        self._queues = queues
+        self._index = {name: at for at, name in enumerate(queues)}
+        self.capacity = capacity
+        size = _HEADER_SIZE + capacity * _RECORD_SIZE
+        # An anonymous shared mapping survives fork: the child writes, the supervisor reads.
+        self._buffer: mmap.mmap | bytearray = mmap.mmap(-1, size) if shared else bytearray(size)
+        self._free = list(range(_HEADER_SIZE + (capacity - 1) * _RECORD_SIZE, _HEADER_SIZE - 1, -_RECORD_SIZE))
+
+    def add(self, queue: str, job_id: str, nonce: int) -> int:
+        """Write down a lease; answers with its place."""
+        place = self._free.pop()
+        _RECORD.pack_into(self._buffer, place, FREE, self._index[queue], 0.0, nonce, job_id.encode())
+        self._buffer[place] = BUFFERED
+        return place
+
+    def start(self, place: int, deadline: float) -> None:
+        """The job is about to run until ``deadline`` (monotonic seconds)."""
+        _DEADLINE.pack_into(self._buffer, place + _DEADLINE_AT, deadline)
+        self._buffer[place] = STARTED
+
+    def extend(self, place: int, deadline: float) -> None:
+        """The deadline has moved."""
+        _DEADLINE.pack_into(self._buffer, place + _DEADLINE_AT, deadline)
+
+    def remove(self, place: int) -> None:
+        """The lease is over."""
+        self._buffer[place] = FREE
+        self._free.append(place)
+
+    def held(self) -> list[Held]:
+        """All leases. May be called from another thread or process than the writer's."""
+        worker = self.pulse().worker
+        data = bytes(self._buffer)
+        found = []
+        for place in range(_HEADER_SIZE, len(data), _RECORD_SIZE):
+            if data[place] != FREE:
+                state, queue, deadline, nonce, job_id = _RECORD.unpack_from(data, place)
+                found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state == STARTED, deadline))
+        return found
+
+    def report(self, pulse: Pulse) -> None:
+        """Say how the worker is doing."""
+        p = pulse
+        _HEADER.pack_into(
+            self._buffer, 0, p.worker.encode(), p.slots, p.busy, p.buffered, p.state, p.done, p.busy_seconds, p.last_progress, p.port
+        )
+
+    def pulse(self) -> Pulse:
+        """What the worker last said."""
+        worker, *rest = _HEADER.unpack_from(self._buffer, 0)
+        return Pulse(worker.rstrip(b"\0").decode(), *rest)
+
+    def clear(self) -> None:
+        """Make it as new, for the next worker. Only while none writes."""
+        self._buffer[:] = bytes(len(self._buffer))
+        self._free = list(range(_HEADER_SIZE + (self.capacity - 1) * _RECORD_SIZE, _HEADER_SIZE - 1, -_RECORD_SIZE))

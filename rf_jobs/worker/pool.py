@@ -1,0 +1,291 @@
+"""``WorkerPool``: a worker in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
+from rf_jobs.model.jobclass import Registry, registry
+from rf_jobs.store.commands import Beaten
+from rf_jobs.store.redis import SyncStore
+from rf_jobs.worker.appetite import Appetite
+from rf_jobs.worker.config import QueueOrder, WorkerConfig
+from rf_jobs.worker.desk import StoreDesk
+from rf_jobs.worker.engine import Engine
+from rf_jobs.worker.fetcher import Fetcher
+from rf_jobs.worker.isolation import ChildProcesses
+from rf_jobs.worker.leases import RUNNING, STOPPING, LeaseTable, Pulse
+from rf_jobs.worker.runner import Runner
+from rf_jobs.worker.threads import Threads
+from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, BeatThread, Caretaker, worker_facts
+from rf_jobs.words.backoff import BackoffLike
+from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
+from rf_jobs.words.ids import new_token
+from rf_jobs.words.timing import mono
+
+log = logging.getLogger("rf_jobs.worker")
+
+
+@dataclass(frozen=True)
+class _Defaults:
+    max_attempts: int
+    backoff: BackoffLike
+    timeout: float
+    result_ttl_ms: int
+    max_crashes: int
+
+
+def table_capacity(config: WorkerConfig) -> int:
+    """Records that a worker's lease table needs."""
+    settings = config.settings
+    # Two fetches' worth of room: leases that are being ended while the next are accepted.
+    return settings.workers * settings.max_concurrent_jobs + settings.max_prefetch + 1000
+
+
+class WorkerPool:
+    """Runs jobs in this process, on this event loop: ``async with WorkerPool(config, manager): ...``.
+
+    ``start`` makes contact and begins; ``shutdown`` stops fetching, hands buffered jobs back, waits for the running ones
+    as long as ``shutdown_timeout``, hands the rest back (not an attempt) and ends. Its leases are extended by a thread;
+    for several processes, and leases that survive C code holding the GIL, run ``rf-jobs worker``, which gives each pool
+    a supervisor.
+    """
+
+    def __init__(
+        self,
+        config: WorkerConfig | None = None,
+        manager: QueueManager | None = None,
+        *,
+        registry: Registry = registry,
+        table: LeaseTable | None = None,
+    ) -> None:
+        self.config = config or WorkerConfig.default()
+        settings = self.config.settings
+        if settings.processes > 1 and table is None:
+            raise ConfigError(
+                f"processes is {settings.processes}: a WorkerPool runs in one process;"
+                " run `rf-jobs worker --processes N`, or rf_jobs.Supervisor, for more"
+            )
+        self._own_manager = manager is None
+        self.manager = manager or QueueManager()
+        jobs = self.manager.settings.jobs
+        self.id = f"w{new_token()}"
+        self.slots = settings.workers * settings.max_concurrent_jobs
+        self._order = QueueOrder(settings.queues, jobs.default_queue)
+        self.queues = self._order.names
+        self._supervised = table is not None
+        self._table = table or LeaseTable(table_capacity(self.config), self.queues)
+        self._registry = registry
+        self._defaults = _Defaults(
+            jobs.max_attempts, jobs.backoff_seconds, settings.timeout_seconds or jobs.timeout_seconds, round(jobs.result_ttl_seconds * 1000), settings.max_crashes,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._beats: BeatThread | None = None
+        self._state = 0
+        self.port = 0
+        """Where this worker serves its metrics and probes, once somebody said so; told with each heartbeat."""
+        self._instance = ""
+        self._extension_failures = 0
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Make contact and begin to fetch. Raises ``BackendError`` where the server is not fit, ``WorkerError`` when
+        called twice."""
+        if self._state:
+            raise WorkerError("this pool was started before; make a new one")
+        await self.manager.store.connect()
+        self._assemble()
+        self._state = RUNNING
+        self._report()
+        if not self._supervised:
+            self._start_beats()
+        self._engine.start()
+        self._fetch_task = self._spawn("fetch", self._fetcher.run())
+        self._wake_task = self._spawn("wake", self._fetcher.wait_for_wakes())
+        self._tasks.append(self._spawn("care", self._care()))
+        self._tasks.append(self._spawn("pulse", self._pulse()))
+        self.manager.bus.emit(WorkerStarted(self.id, self.queues, self.slots))
+        log.info("worker %s serves %s with %d slots", self.id, ", ".join(self.queues), self.slots)
+
+    def _assemble(self) -> None:
+        settings, manager = self.config.settings, self.manager
+        self._threads = Threads(self.slots)
+        self._isolation = ChildProcesses(manager.settings, self.slots, self._registry)
+        appetite = Appetite(self.slots, settings.max_prefetch)
+        desk = StoreDesk(manager, lambda ctx, by: self._engine.extended(ctx.id, by))
+        runner = Runner(
+            worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
+            desk=desk, threads=self._threads, isolation=self._isolation, on_start=lambda attempt: self._engine.started(attempt),
+        )  # fmt: skip
+        self._engine = Engine(
+            self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
+            lambda end: self._fetcher.ended(end), lambda: self._fetcher.poke(),
+        )  # fmt: skip
+        self._fetcher = Fetcher(
+            manager.lifecycle, self.id, self._order, appetite, manager.retention, lease_ms=round(settings.lease_seconds * 1000),
+            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered, deliver=self._engine.accept,
+        )  # fmt: skip
+        self._caretaker = Caretaker(
+            manager.lifecycle, manager.inspector, self._registry, self.queues, manager.retention,
+            max_crashes=settings.max_crashes, park_ttl=settings.park_ttl_seconds, every=settings.lease_seconds / 3,
+        )  # fmt: skip
+
+    def _start_beats(self) -> None:
+        settings, manager = self.config.settings, self.manager
+        jobs = manager.settings.jobs
+        store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server)
+        loop = asyncio.get_running_loop()
+        beater = Beater(
+            store, self._table, lease=settings.lease_seconds, grace=settings.grace_seconds, facts=worker_facts(self.queues)
+        )
+
+        def deliver(beaten: Beaten) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.on_beat, beaten)
+
+        self._beats = BeatThread(beater, deliver)
+        self._beats.start()
+
+    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # An empty context: what goes on for ever must not live inside somebody's span.
+        return asyncio.create_task(coroutine, name=f"rf-jobs-{name}", context=contextvars.Context())
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Stop in stages; ``timeout`` instead of ``shutdown_timeout`` is how long running jobs may take."""
+        if self._state != RUNNING:
+            return
+        self._state = STOPPING
+        self._report()
+        bus = self.manager.bus
+        bus.emit(WorkerStopping(self.id, self._engine.running()))
+        self._fetcher.stop_fetching()
+        self._wake_task.cancel()
+        patience = self.config.settings.shutdown_timeout_seconds if timeout is None else timeout
+        drained, released = await self._engine.stop(patience)
+        self._fetcher.drain()
+        try:
+            async with asyncio.timeout(5.0):
+                await asyncio.shield(self._fetch_task)
+        except TimeoutError:
+            log.error("%d outcomes could not be delivered; those jobs will be taken back and run again", self._fetcher.undelivered)
+        await self._end_tasks()
+        self._report()
+        bus.emit(WorkerStopped(self.id, drained, released))
+        log.info("worker %s stopped: %d jobs finished, %d handed back", self.id, drained, released)
+        if self._own_manager:
+            await self.manager.aclose()
+
+    async def _end_tasks(self) -> None:
+        tasks = [*self._tasks, self._fetch_task, self._wake_task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._threads.close()
+        self._isolation.close()
+        if self._beats is not None:
+            await asyncio.to_thread(self._beats.stop)
+        try:
+            await self.manager.store.run(self.manager.store.commands.bye(self.id), retry_for=0.5)
+        except RfJobsError as error:
+            log.warning("could not sign off: %s", error)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()
+
+    # --- duties --------------------------------------------------------------------------------------------------
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(self._caretaker.pause())
+            try:
+                await self._caretaker.round()
+            except RfJobsError as error:
+                log.warning("upkeep failed: %s; trying again", error)
+            except Exception:
+                log.exception("upkeep failed")
+
+    async def _pulse(self) -> None:
+        at, busy = mono(), 0.0
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._report()
+            now, spent = mono(), self._engine.busy_now()
+            failures, self._extension_failures = self._extension_failures, 0
+            self.manager.bus.emit(
+                WorkerBeat(
+                    self.id, self.slots, self._engine.running(), self._engine.buffered(), self.queues, max(0.0, spent - busy), now - at, failures
+                )
+            )
+            at, busy = now, spent
+
+    def _report(self) -> None:
+        engine = self._engine
+        self._table.report(
+            Pulse(
+                self.id, self.slots, engine.running(), engine.buffered(), self._state, engine.done, engine.busy_now(),
+                self._fetcher.last_progress, self.port,
+            )
+        )  # fmt: skip
+
+    def on_beat(self, beaten: Beaten) -> None:
+        """A heartbeat was answered: stop what was cancelled or lost."""
+        if self._instance and beaten.instance != self._instance:
+            log.error("the server was emptied or replaced (instance %s, was %s); going on with what is there", beaten.instance or "none", self._instance)
+            self._spawn("hello", self._hello())
+        if beaten.instance:
+            self._instance = beaten.instance
+        self.stop_jobs(beaten.lost, beaten.stop)
+
+    async def _hello(self) -> None:
+        await self.manager.store.run(self.manager.store.commands.hello(new_token(16)))
+
+    def stop_jobs(self, lost: list[str], stop: list[str]) -> None:
+        """Interrupt jobs whose lease is lost, and those that were cancelled."""
+        self._extension_failures += len(lost)
+        for job_id in lost:
+            self._engine.interrupt(job_id, "lost")
+        for job_id in stop:
+            self._engine.interrupt(job_id, "cancelled")
+
+    # --- health --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started and was not told to stop."""
+        return self._state == RUNNING
+
+    def stalled(self) -> str:
+        """Why the worker makes no progress; '' while it does. Readiness means progress, not that the process is up."""
+        if self._state != RUNNING:
+            return "the worker is not running"
+        if self._fetch_task.done():
+            return "the fetch loop has ended"
+        silent = mono() - self._fetcher.last_progress
+        full = self._engine.running() >= self.slots
+        limit = 2 * self.config.settings.sleep_seconds + 5
+        if silent > limit and not full:
+            return f"no fetch was answered for {silent:.0f} s"
+        return ""
+
+    @property
+    def done(self) -> int:
+        """Attempts that ended."""
+        return self._engine.done
+
+    @property
+    def stuck(self) -> int:
+        """Threads that were given up, and coroutines that ignore their cancellation."""
+        return self._threads.stuck + self._engine.unstoppable
+
+

@@ -1,0 +1,261 @@
+"""Runs attempts. Each step is small: open the envelope, make the context, call the handler, say how it went.
+
+``run(attempt) -> Outcome`` touches no storage and never raises: whatever a job does, the runner lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from rf_jobs.core.transitions import AttemptEnd
+from rf_jobs.model import codec, envelope
+from rf_jobs.model.context import Desk, JobContext
+from rf_jobs.model.envelope import Envelope
+from rf_jobs.model.events import AttemptLost, EventBus, JobOverran, JobStarted
+from rf_jobs.model.jobclass import JobClass, Registry
+from rf_jobs.model.middleware import MiddlewareStack
+from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.isolation import JobCrash
+from rf_jobs.worker.outcome import Account, Completed, Crashed, Failed, Lost, Outcome, Policy, Stopped, decide, describe, is_last
+from rf_jobs.worker.threads import Threads
+from rf_jobs.words.backoff import BackoffLike
+from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, SerializationError
+from rf_jobs.words.options import timeout_seconds
+from rf_jobs.words.timing import millis, mono
+
+log = logging.getLogger("rf_jobs.worker")
+ISOLATE_AFTER_CRASHES = 2
+
+
+class Isolation(Protocol):
+    """Runs a job in a process of its own that can be killed."""
+
+    async def run(self, attempt: Attempt, letter: Envelope) -> Any: ...
+
+
+class Defaults(Protocol):
+    """What holds where a class says nothing."""
+
+    @property
+    def max_attempts(self) -> int: ...
+    @property
+    def backoff(self) -> BackoffLike: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def result_ttl_ms(self) -> int: ...
+    @property
+    def max_crashes(self) -> int: ...
+
+
+class Runner:
+    """Turns attempts into endings. Holds no state of its own between two attempts."""
+
+    def __init__(
+        self, *, worker: str, registry: Registry, defaults: Defaults, middleware: MiddlewareStack, bus: EventBus, desk: Desk,
+        threads: Threads, isolation: Isolation, on_start: Callable[[Attempt], None],
+    ) -> None:  # fmt: skip
+        self._worker = worker
+        self._registry = registry
+        self._defaults = defaults
+        self._middleware = middleware
+        self._bus = bus
+        self._desk = desk
+        self._threads = threads
+        self._isolation = isolation
+        self._on_start = on_start
+
+    async def perform(self, attempt: Attempt) -> AttemptEnd | None:
+        """Run an attempt to its end; None where its lease was lost and nothing may be told to the store."""
+        outcome, letter = self._open(attempt)
+        policy = self._policy(attempt, letter)
+        if outcome is None:
+            assert letter is not None
+            outcome = await self._run(attempt, letter, policy)
+        account = self._account(attempt, letter)
+        if isinstance(outcome, Failed) and is_last(outcome, policy, attempt.leased.attempt):
+            await self._tell_failed(attempt, outcome)
+        end = decide(outcome, policy, account)
+        if end is None:
+            a = account
+            self._bus.emit(
+                AttemptLost(a.leased.id, a.leased.queue, a.job_class, a.leased.attempt, a.worker, a.wait, a.duration, a.total, a.trace)
+            )
+        return end
+
+    # --- before ------------------------------------------------------------------------------------------------
+
+    def _open(self, attempt: Attempt) -> tuple[Outcome | None, Envelope | None]:
+        """Read the message. Answers with an outcome where it can't or must not be run."""
+        leased = attempt.leased
+        attempt.begin()
+        try:
+            letter = envelope.decode(leased.data)
+        except SerializationError as error:
+            if envelope.is_newer(leased.data):
+                return Stopped("park", "its envelope is of a newer version than this worker reads"), None
+            return Failed(error, "decode", for_good=True), None
+        if letter.exp and attempt.now_ms >= letter.exp:
+            return Stopped("expire", "not started in time"), letter
+        entry = self._registry.find(letter.job)
+        if entry is None:
+            return Stopped("park", f"no worker knows the class {letter.job}"[:200]), letter
+        if letter.ver > entry.version:
+            return Stopped("park", f"written by version {letter.ver} of the class, this worker has {entry.version}"), letter
+        attempt.entry = entry
+        try:
+            attempt.job = codec.decode_payload(entry, letter.args, letter.ver)
+        except SerializationError as error:
+            return Failed(error, "decode", for_good=True), letter
+        return None, letter
+
+    def _policy(self, attempt: Attempt, letter: Envelope | None) -> Policy:
+        entry, job, defaults = attempt.entry, attempt.job, self._defaults
+        if entry is None or job is None:
+            return Policy(defaults.max_attempts, defaults.backoff, defaults.result_ttl_ms, max_crashes=defaults.max_crashes)
+        options, dynamic = entry.options, entry.dynamic
+        attempts = options.max_attempts
+        backoff = options.backoff
+        if dynamic:
+            try:
+                attempts = job.max_attempts() if "max_attempts" in dynamic else attempts
+                backoff = job.backoff() if "backoff" in dynamic else backoff
+            except Exception:  # the user's code: the defaults hold then
+                log.exception("%s: an option method raised; using the worker's defaults", entry.name)
+        return Policy(
+            (letter.max if letter else 0) or attempts or defaults.max_attempts,
+            defaults.backoff if backoff is None else backoff,
+            defaults.result_ttl_ms if options.result_ttl is None else millis(options.result_ttl),
+            options.retry_on,
+            options.discard_on,
+            defaults.max_crashes,
+        )
+
+    def _timeout(self, attempt: Attempt) -> float:
+        entry = attempt.entry
+        assert entry is not None
+        value = attempt.job.timeout() if "timeout" in entry.dynamic else entry.options.timeout
+        return self._defaults.timeout if value is None else timeout_seconds(value)
+
+    def _context(self, attempt: Attempt, letter: Envelope, policy: Policy) -> JobContext:
+        leased = attempt.leased
+        headers = letter.hdr
+        return JobContext(
+            job_id=leased.id, job_class=letter.job, queue=leased.queue, attempt=leased.attempt,
+            max_attempts=policy.max_attempts, dispatched_ms=letter.at, started_ms=attempt.now_ms,
+            deadline_ms=attempt.server_now_ms + round(attempt.timeout * 1000), fencing_token=leased.epoch,
+            token=leased.token, worker=self._worker, desk=self._desk, tags=tuple(letter.tags),
+            traceparent=headers.tp if headers else "", tracestate=headers.ts if headers else "",
+            previous_traceparent=leased.previous, headers=headers.bg if headers else None,
+        )  # fmt: skip
+
+    # --- the run -----------------------------------------------------------------------------------------------
+
+    async def _run(self, attempt: Attempt, letter: Envelope, policy: Policy) -> Outcome:
+        entry = attempt.entry
+        assert entry is not None
+        try:
+            attempt.timeout = self._timeout(attempt)
+            ctx = attempt.ctx = self._context(attempt, letter, policy)
+            if attempt.leased.attempt > 1 or attempt.leased.crashes:
+                ctx.restore(await self._desk.load_checkpoint(ctx))
+            attempt.deadline = mono() + attempt.timeout
+            self._on_start(attempt)
+            if self._bus.wants(JobStarted):
+                leased = attempt.leased
+                self._bus.emit(JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait))
+            attempt.task = asyncio.current_task()
+            if attempt.stop:  # it was told to stop between the fetch and here
+                return self._interrupted(attempt, None)
+            if self._middleware.wraps_runs:
+                value = await self._middleware.run(ctx, attempt.job, lambda: self._handle(attempt, letter, entry, ctx))
+            elif entry.is_async and attempt.leased.crashes < ISOLATE_AFTER_CRASHES and entry.options.executor != "process":
+                value = await attempt.job.handle(ctx)
+            else:
+                value = await self._handle(attempt, letter, entry, ctx)
+        except asyncio.CancelledError as error:
+            return await self._settle_cancelled(attempt, error)
+        except JobCrash as error:
+            return self._interrupted(attempt, error) if attempt.stop else Crashed(str(error))
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # whatever a job raises is the job's
+            return self._interrupted(attempt, error) if attempt.stop else Failed(error, _reason(error))
+        finally:
+            attempt.task = None
+        if attempt.stop:
+            return await self._swallowed(attempt)
+        return Completed(value)
+
+    def _handle(self, attempt: Attempt, letter: Envelope, entry: JobClass, ctx: JobContext) -> Awaitable[Any]:
+        if entry.options.executor == "process" or attempt.leased.crashes >= ISOLATE_AFTER_CRASHES:
+            return self._isolation.run(attempt, letter)
+        if entry.is_async:
+            result: Awaitable[Any] = attempt.job.handle(ctx)
+            return result
+        return self._in_thread(attempt, ctx)
+
+    async def _in_thread(self, attempt: Attempt, ctx: JobContext) -> Any:
+        value = await self._threads.run(lambda: attempt.job.handle(ctx))
+        return await value if asyncio.iscoroutine(value) else value
+
+    # --- after -------------------------------------------------------------------------------------------------
+
+    async def _settle_cancelled(self, attempt: Attempt, error: BaseException) -> Outcome:
+        if not attempt.stop:
+            # The handler let a CancelledError of its own escape: a failure like any other.
+            return Failed(error)
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
+        return self._interrupted(attempt, None)
+
+    async def _swallowed(self, attempt: Attempt) -> Outcome:
+        """It was told to stop and returned all the same: a cancellation was caught, or came too late."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            task.uncancel()
+            try:
+                await asyncio.sleep(0)  # a cancellation that is still on its way arrives here and nowhere else
+            except asyncio.CancelledError:
+                pass
+            if attempt.stop == "timeout":
+                leased = attempt.leased
+                self._bus.emit(JobOverran(leased.id, leased.queue, attempt.entry.name if attempt.entry else "", self._worker, mono() - attempt.began))
+        return self._interrupted(attempt, None)
+
+    def _interrupted(self, attempt: Attempt, error: BaseException | None) -> Outcome:
+        if attempt.stop == "timeout":
+            return Failed(JobTimeout(attempt.timeout), "timeout")
+        if attempt.stop == "lost":
+            return Lost()
+        if attempt.stop == "cancelled":
+            return Stopped("discard", "cancelled")
+        return Stopped("release", "shutdown")
+
+    def _account(self, attempt: Attempt, letter: Envelope | None) -> Account:
+        took = mono() - attempt.began
+        total = max(0.0, (attempt.now_ms - attempt.leased.first_ms) / 1000) + mono() - attempt.fetched
+        return Account(
+            attempt.leased, letter.job if letter else "", self._worker, attempt.wait, attempt.began_ms, took, total, attempt.trace
+        )
+
+    async def _tell_failed(self, attempt: Attempt, outcome: Failed) -> None:
+        """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens."""
+        if attempt.entry is None or not attempt.entry.has_failed or attempt.ctx is None or attempt.job is None:
+            return
+        error = outcome.error
+        if not isinstance(error, JobError):
+            kind, message, trace = describe(error)
+            error = ExecutionFailed(f"{kind}: {message}", error_type=kind, traceback=trace)
+            error.__cause__ = outcome.error
+        try:
+            async with asyncio.timeout(attempt.timeout or self._defaults.timeout):
+                await attempt.job.failed(attempt.ctx, error)
+        except Exception:
+            log.exception("failed() of job %s (%s) raised", attempt.leased.id, attempt.entry.name)
+
+
+def _reason(error: BaseException) -> str:
+    return "timeout" if isinstance(error, JobTimeout) else "exception"
