@@ -47,7 +47,7 @@ demo: venv
 	@$(BIN)/rf-jobs demo $(ARGS)
 
 test: dev
-	@bash scripts/setup-test-tools
+	@sh scripts/setup-test-tools
 	@$(BIN)/python -m pytest $(TEST_ARGS) $(ARGS)
 
 lint: ruff imports

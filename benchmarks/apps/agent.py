@@ -47,10 +47,10 @@ class Stamps:
 class Enqueuer(ABC):
     """How a peer puts jobs on its queue."""
 
-    async def connect(self) -> None:
+    async def connect(self) -> None:  # noqa: B027 - some connect at their first call
         """Make contact."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - the process ends anyway
         """End contact."""
 
     @abstractmethod

@@ -24,7 +24,7 @@ async def noop(ctx: dict[str, Any]) -> None:
     """Nothing."""
 
 
-async def stamp(ctx: dict[str, Any], sent_ns: int) -> None:
+async def stamp(ctx: dict[str, Any], sent_ns: int) -> None:  # noqa: ARG001 - the peer passes it
     stamps.note(sent_ns)
 
 

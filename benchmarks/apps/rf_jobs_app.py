@@ -13,19 +13,19 @@ QUEUE = "bench"
 stamps = Stamps()
 
 
-class Noop(Job, queue=QUEUE):
+class Noop(Job, name="noop", queue=QUEUE):
     async def handle(self, ctx: JobContext) -> None:
         """Nothing."""
 
 
-class Stamp(Job, queue=QUEUE):
+class Stamp(Job, name="stamp", queue=QUEUE):
     sent_ns: int
 
     async def handle(self, ctx: JobContext) -> None:
         stamps.note(self.sent_ns)
 
 
-class Payload(Job, queue=QUEUE):
+class Payload(Job, name="payload", queue=QUEUE):
     body: str
 
     async def handle(self, ctx: JobContext) -> None:

@@ -18,7 +18,6 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -288,4 +287,4 @@ def _log_tail(directory: Path) -> str:
         text = (directory / "server.log").read_text(errors="replace").strip()
         if text:
             return " | ".join(text.splitlines()[-5:])
-    return f"nothing (python {sys.version.split()[0]})"
+    return "nothing"

@@ -29,10 +29,11 @@ ATTEMPTS = (1.0, 2.0, 3.0, 5.0, 10.0, 25.0)
 
 # Values of the enumerated labels.
 DEPTH_STATES = ("ready", "scheduled", "blocked", "parked", "running", "dead")
-EVENTS = tuple(
-    "dispatched scheduled promoted started completed retried dead replayed discarded cancelled deduplicated released"
-    " reclaimed blocked unblocked expired snoozed parked unparked evicted".split()
-)
+EVENTS = (
+    "dispatched", "scheduled", "promoted", "started", "completed", "retried", "dead", "replayed", "discarded",
+    "cancelled", "deduplicated", "released", "reclaimed", "blocked", "unblocked", "expired", "snoozed", "parked",
+    "unparked", "evicted",
+)  # fmt: skip
 OUTCOMES = ("success", "retry", "dead", "cancelled", "released", "lost")
 FAILURE_REASONS = ("exception", "timeout", "lost", "decode", "unknown_class")
 RELEASE_REASONS = ("rate_limit", "concurrency", "snooze", "shutdown")
@@ -265,6 +266,12 @@ BY_NAME: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric
 BY_SERIES: Mapping[str, Metric] = MappingProxyType({name: metric for metric in METRICS for name in metric.series})
 """Metrics by the names that a query may use."""
 
+
+def measured_by(*sources: Source) -> tuple[Metric, ...]:
+    """The metrics that these processes keep cells of."""
+    return tuple(metric for metric in METRICS if metric.source in sources)
+
+
 _NAMESPACE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 
 
@@ -277,5 +284,7 @@ def metric_name(metric: Metric | str, namespace: str = "") -> str:
     if not namespace:
         return name
     if not _NAMESPACE.match(namespace):
-        raise ValueError(f"namespace is {namespace!r}; use letters, digits and _, not starting with a digit, or nothing")
+        raise ValueError(
+            f"namespace is {namespace!r}; use letters, digits and _, not starting with a digit, or nothing"
+        )
     return name if name.startswith(namespace + "_") else f"{namespace}_{name}"

@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(
         self, slots: int, table: LeaseTable, appetite: Appetite, bus: EventBus, worker: str, grace: float,
-        perform: Callable[[Attempt], Coroutine[Any, Any, AttemptEnd | None]], ended: Callable[[AttemptEnd], None],
+        perform: Callable[[Attempt], Coroutine[Any, Any, AttemptEnd | None]], ended: Callable[[AttemptEnd, int], None],
         poke: Callable[[], None],
     ) -> None:  # fmt: skip
         self.slots = slots
@@ -58,6 +58,7 @@ class Engine:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self._hurry = asyncio.Event()
         self.done = 0
         """Attempts that ended."""
         self.busy_seconds = 0.0
@@ -138,18 +139,19 @@ class Engine:
 
     def _over(self, attempt: Attempt, end: AttemptEnd | None) -> None:
         self._running.discard(attempt)
-        self._drop(attempt)
         self.done += 1
         self.busy_seconds += mono() - attempt.began
         if attempt.overran:
             self.unstoppable -= 1
-        if end is not None:
-            self._ended(end)
-        else:
-            self._poke()
+        self._drop(attempt, end)
 
-    def _drop(self, attempt: Attempt) -> None:
-        self.table.remove(attempt.place)
+    def _drop(self, attempt: Attempt, end: AttemptEnd | None) -> None:
+        if end is not None:
+            self.table.end(attempt.place)
+            self._ended(end, attempt.place)
+        else:
+            self.table.remove(attempt.place)
+            self._poke()
         if self._held.get(attempt.leased.id) is attempt:
             del self._held[attempt.leased.id]
         if not self._held:
@@ -162,9 +164,7 @@ class Engine:
             attempt = self._buffer.popleft()
             account = Account(attempt.leased, "", self._worker, attempt.wait, 0, 0.0, 0.0)
             end = decide(Stopped("release", "handed back"), RELEASE, account)
-            self._drop(attempt)
-            if end is not None:
-                self._ended(end)
+            self._drop(attempt, end)
         return count
 
     # --- the clock -----------------------------------------------------------------------------------------------
@@ -236,6 +236,10 @@ class Engine:
             attempt.timeout += by
             self.table.extend(attempt.place, attempt.deadline)
 
+    def cut_short(self) -> None:
+        """End the waiting of ``stop``."""
+        self._hurry.set()
+
     async def stop(self, patience: float) -> tuple[int, int]:
         """Hand back what is buffered, wait for what runs, then hand that back too. Answers how many ended by themselves
         and how many were cut off."""
@@ -244,7 +248,10 @@ class Engine:
         running = len(self._running)
         try:
             async with asyncio.timeout(patience):
-                await self._idle.wait()
+                await asyncio.wait(
+                    [asyncio.ensure_future(self._idle.wait()), asyncio.ensure_future(self._hurry.wait())],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
         except TimeoutError:
             pass
         cut = [a for a in self._running if not a.stop]

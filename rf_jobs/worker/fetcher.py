@@ -36,7 +36,7 @@ class Fetcher:
     def __init__(
         self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, retention: Retention, *,
         lease_ms: int, sleep: float, running: Callable[[], int], buffered: Callable[[], int],
-        deliver: Callable[[Fetched], None],
+        deliver: Callable[[Fetched], None], settled: Callable[[int], None],
     ) -> None:  # fmt: skip
         self._lifecycle = lifecycle
         self._commands = lifecycle.store.commands
@@ -49,8 +49,11 @@ class Fetcher:
         self._running = running
         self._buffered = buffered
         self._deliver = deliver
+        self._settled = settled
         self._nonce = 0
         self._ends: list[AttemptEnd] = []
+        self._places: list[int] = []
+        """Where in the lease table the ended attempts stand; freed once the server has the outcome."""
         self._news = asyncio.Event()
         self._dry = asyncio.Event()
         """Set while the last fetch came back short: wait for a wake-up before asking again."""
@@ -62,9 +65,10 @@ class Fetcher:
         """When the server last answered a fetch (monotonic)."""
         self.parked = 0
 
-    def ended(self, end: AttemptEnd) -> None:
+    def ended(self, end: AttemptEnd, place: int) -> None:
         """An attempt ended; tell the server at the next occasion."""
         self._ends.append(end)
+        self._places.append(place)
         self._news.set()
 
     def poke(self) -> None:
@@ -119,7 +123,9 @@ class Fetcher:
             return
         self._failures = 0
         if ends:
-            del self._ends[: len(ends)]
+            for place in self._places[: len(ends)]:
+                self._settled(place)
+            del self._ends[: len(ends)], self._places[: len(ends)]
         if wanted:
             self._nonce += 1
             self._fetched(replies[-1], wanted)

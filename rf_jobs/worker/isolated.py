@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
 from typing import Any
 
 import msgspec
@@ -14,7 +21,7 @@ from rf_jobs.model import codec
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.jobclass import JobClass, registry
 from rf_jobs.worker.desk import StoreDesk
-from rf_jobs.worker.isolation import Reply, Request
+from rf_jobs.worker.isolation import FRAME, Reply, Request, Setup
 from rf_jobs.worker.outcome import describe
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Retry, Snooze, Steer
@@ -69,3 +76,33 @@ def _describe(error: BaseException, entry: JobClass | None) -> Reply:
     filters = {"retry_on": entry.options.retry_on, "discard_on": entry.options.discard_on} if entry else {}
     matches = [name for name, kinds in filters.items() if kinds and isinstance(error, kinds)]
     return Reply(verdict, error_type=kind, message=message, traceback=trace, delay=delay, matches=matches)
+
+
+def _read(connection: socket.socket, requests: queue.SimpleQueue[bytes]) -> None:
+    """Read messages in a thread; when the worker is gone so is this process, whatever it does."""
+    stream = connection.makefile("rb")
+    while True:
+        head = stream.read(FRAME.size)
+        data = stream.read(FRAME.unpack(head)[0]) if len(head) == FRAME.size else b""
+        if not data:
+            os._exit(1)
+        requests.put(data)
+
+
+def main() -> None:
+    """Serve the worker that started this process: ``python -m rf_jobs.worker.isolated FD``."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, requests), name="rf-jobs-orders", daemon=True).start()
+    setup = msgspec.json.decode(requests.get(), type=Setup)
+    sys.path[:] = setup.path
+    logging.basicConfig(level=setup.log_level)
+    isolated = Isolated(setup.settings)
+    while True:
+        data = msgspec.json.encode(isolated.run(msgspec.json.decode(requests.get(), type=Request)))
+        connection.sendall(FRAME.pack(len(data)) + data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Jobs in a process of their own: ``executor="process"``, and jobs that are suspected of killing their worker.
 
-Children are started afresh (spawn, no forked locks), serve one job at a time, are kept for the next and killed at a
+Children are fresh interpreters (no forked locks), serve one job at a time, are kept for the next and killed at a
 timeout. Messages are JSON; what a child raised comes back as text.
 """
 
@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
-import multiprocessing
-import os
 import signal
+import socket
+import struct
+import subprocess
 import sys
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
 
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.model.jobclass import Registry
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, WorkerError
 
 log = logging.getLogger("rf_jobs.worker")
+FRAME = struct.Struct(">I")
+"""A message's length goes before it."""
 
 
 class Request(msgspec.Struct):
@@ -40,6 +40,14 @@ class Request(msgspec.Struct):
     ctx: dict[str, Any]
     crumbs: dict[str, str]
     """W3C trace context of the attempt's span, for the handler's own spans."""
+
+
+class Setup(msgspec.Struct):
+    """What a child is told first."""
+
+    path: list[str]
+    settings: Settings
+    log_level: int
 
 
 class Reply(msgspec.Struct):
@@ -67,45 +75,57 @@ class IsolatedFailure(ExecutionFailed):
 
 
 class Child:
-    """One child process and the pipe to it."""
+    """One child process and the socket to it. ``start`` makes one."""
 
-    def __init__(self, settings: Settings, log_level: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        plain = msgspec.json.encode(settings)
-        self._process = context.Process(target=serve, args=(theirs, plain, log_level, os.getpid()), daemon=True)
-        self._process.start()
-        theirs.close()
+    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Child:
+        """Start a fresh interpreter; it reads its first job as soon as it is up."""
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "rf_jobs.worker.isolated", str(theirs.fileno())]
+        with theirs:
+            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220, S603
+        reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 30)
+        child = cls(process, reader, writer)
+        child._send(msgspec.json.encode(Setup(sys.path, settings, logging.getLogger().getEffectiveLevel())))
+        return child
+
+    def _send(self, data: bytes) -> None:
+        self._writer.write(FRAME.pack(len(data)) + data)
 
     async def ask(self, request: Request) -> Reply:
         """Run one job. Raises ``JobCrash``."""
         try:
-            self._pipe.send_bytes(msgspec.json.encode(request))
-            await _readable(self._pipe)
-            return msgspec.json.decode(self._pipe.recv_bytes(), type=Reply)
+            self._send(msgspec.json.encode(request))
+            (size,) = FRAME.unpack(await self._reader.readexactly(FRAME.size))
+            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply)
         except (EOFError, OSError):
-            await asyncio.to_thread(self._process.join, 5)
-            raise JobCrash(f"its process died {_cause(self._process.exitcode)}") from None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(self._process.wait, 5)
+            raise JobCrash(f"its process died {_cause(self._process.returncode)}") from None
 
     @property
     def alive(self) -> bool:
         """Whether it can take another job."""
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """End it at once."""
+        self._writer.close()
         self._process.kill()
-        self._process.join(2)
-        self._pipe.close()
+        self._process.wait()
 
 
 class ChildProcesses:
     """Children by need, at most ``limit``; idle ones are kept. ``close`` kills all."""
 
-    def __init__(self, settings: Settings, limit: int, registry: Registry) -> None:
+    def __init__(self, settings: Settings, limit: int) -> None:
         self._settings = settings
         self._slots = asyncio.Semaphore(limit)
-        self._registry = registry
         self._idle: list[Child] = []
         self._all: set[Child] = set()
 
@@ -114,6 +134,8 @@ class ChildProcesses:
         entry, ctx = attempt.entry, attempt.ctx
         if entry is None or ctx is None:
             raise WorkerError("only an attempt that was opened can run in a child")
+        if entry.type.__module__ == "__main__":
+            raise WorkerError(f"{entry.name} is to run in a process of its own, but is defined in a script; move it to a module")
         fields = {
             "job_id": ctx.id, "job_class": ctx.job_class, "queue": ctx.queue, "attempt": ctx.attempt,
             "max_attempts": ctx.max_attempts, "dispatched_ms": letter.at, "started_ms": attempt.now_ms,
@@ -133,7 +155,7 @@ class ChildProcesses:
                     self._idle.append(child)
                 else:  # timed out, cancelled or dead
                     self._all.discard(child)
-                    await asyncio.to_thread(child.kill)
+                    child.kill()
         return _result(reply)
 
     async def _take(self) -> Child:
@@ -142,7 +164,7 @@ class ChildProcesses:
             if child.alive:
                 return child
             self._all.discard(child)
-        child = await asyncio.to_thread(Child, self._settings, logging.getLogger().getEffectiveLevel())
+        child = await Child.start(self._settings)
         self._all.add(child)
         return child
 
@@ -172,41 +194,3 @@ def _cause(code: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"of {signal.Signals(-code).name}"
     return f"with exit code {code}"
-
-
-async def _readable(pipe: Connection) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(pipe.fileno(), ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(pipe.fileno())
-
-
-# --- in the child --------------------------------------------------------------------------------------------------
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent (Linux). Elsewhere the closed pipe does it, after the job."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def serve(pipe: Connection, settings: bytes, log_level: int, parent: int) -> None:
-    """Run jobs that come through the pipe until it closes."""
-    from rf_jobs.worker.isolated import Isolated  # noqa: PLC0415 (only a child needs it, and it imports this module)
-
-    die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=log_level)
-    runner = Isolated(msgspec.json.decode(settings, type=Settings))
-    while True:
-        try:
-            data = pipe.recv_bytes()
-        except (EOFError, OSError):
-            return
-        reply = runner.run(msgspec.json.decode(data, type=Request))
-        pipe.send_bytes(msgspec.json.encode(reply))

@@ -11,7 +11,7 @@ import mmap
 import struct
 from dataclasses import dataclass
 
-FREE, BUFFERED, STARTED = 0, 1, 2
+FREE, BUFFERED, STARTED, ENDED = 0, 1, 2, 3
 _RECORD = struct.Struct("<BxHdQ36s")  # state, queue, deadline (monotonic s), nonce, id
 _RECORD_SIZE = 64
 _HEADER = struct.Struct("<32sIIIIQddI")  # worker, slots, busy, buffered, state, done, busy seconds, last progress, port
@@ -29,7 +29,8 @@ class Held:
     queue: str
     id: str
     token: str
-    started: bool
+    state: int
+    """BUFFERED, STARTED or ENDED: over, but the server does not know yet."""
     deadline: float
     """Monotonic seconds; 0 while buffered."""
 
@@ -77,6 +78,10 @@ class LeaseTable:
         """The deadline has moved."""
         _DEADLINE.pack_into(self._buffer, place + _DEADLINE_AT, deadline)
 
+    def end(self, place: int) -> None:
+        """The attempt is over; the lease is held until the server has its outcome."""
+        self._buffer[place] = ENDED
+
     def remove(self, place: int) -> None:
         """The lease is over."""
         self._buffer[place] = FREE
@@ -90,7 +95,7 @@ class LeaseTable:
         for place in range(_HEADER_SIZE, len(data), _RECORD_SIZE):
             if data[place] != FREE:
                 state, queue, deadline, nonce, job_id = _RECORD.unpack_from(data, place)
-                found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state == STARTED, deadline))
+                found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state, deadline))
         return found
 
     def report(self, pulse: Pulse) -> None:

@@ -20,7 +20,7 @@ from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
 from rf_jobs.worker.fetcher import Fetcher
 from rf_jobs.worker.isolation import ChildProcesses
-from rf_jobs.worker.leases import RUNNING, STOPPING, LeaseTable, Pulse
+from rf_jobs.worker.leases import RUNNING, STOPPING, STUCK, LeaseTable, Pulse
 from rf_jobs.worker.runner import Runner
 from rf_jobs.worker.threads import Threads
 from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, BeatThread, Caretaker, worker_facts
@@ -92,6 +92,7 @@ class WorkerPool:
         """Where this worker serves its metrics and probes, once somebody said so; told with each heartbeat."""
         self._instance = ""
         self._extension_failures = 0
+        self._stuck = False
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +118,7 @@ class WorkerPool:
     def _assemble(self) -> None:
         settings, manager = self.config.settings, self.manager
         self._threads = Threads(self.slots)
-        self._isolation = ChildProcesses(manager.settings, self.slots, self._registry)
+        self._isolation = ChildProcesses(manager.settings, self.slots)
         appetite = Appetite(self.slots, settings.max_prefetch)
         desk = StoreDesk(manager, lambda ctx, by: self._engine.extended(ctx.id, by))
         runner = Runner(
@@ -126,11 +127,11 @@ class WorkerPool:
         )  # fmt: skip
         self._engine = Engine(
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
-            lambda end: self._fetcher.ended(end), lambda: self._fetcher.poke(),
+            lambda end, place: self._fetcher.ended(end, place), lambda: self._fetcher.poke(),
         )  # fmt: skip
         self._fetcher = Fetcher(
             manager.lifecycle, self.id, self._order, appetite, manager.retention, lease_ms=round(settings.lease_seconds * 1000),
-            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered, deliver=self._engine.accept,
+            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered, deliver=self._engine.accept, settled=self._table.remove,
         )  # fmt: skip
         self._caretaker = Caretaker(
             manager.lifecycle, manager.inspector, self._registry, self.queues, manager.retention,
@@ -176,7 +177,6 @@ class WorkerPool:
         except TimeoutError:
             log.error("%d outcomes could not be delivered; those jobs will be taken back and run again", self._fetcher.undelivered)
         await self._end_tasks()
-        self._report()
         bus.emit(WorkerStopped(self.id, drained, released))
         log.info("worker %s stopped: %d jobs finished, %d handed back", self.id, drained, released)
         if self._own_manager:
@@ -187,6 +187,7 @@ class WorkerPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._report()
         self._threads.close()
         self._isolation.close()
         if self._beats is not None:
@@ -195,6 +196,10 @@ class WorkerPool:
             await self.manager.store.run(self.manager.store.commands.bye(self.id), retry_for=0.5)
         except RfJobsError as error:
             log.warning("could not sign off: %s", error)
+
+    def cut_short(self) -> None:
+        """Hurry a shutdown that is under way: running jobs are handed back now."""
+        self._engine.cut_short()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -233,7 +238,7 @@ class WorkerPool:
         engine = self._engine
         self._table.report(
             Pulse(
-                self.id, self.slots, engine.running(), engine.buffered(), self._state, engine.done, engine.busy_now(),
+                self.id, self.slots, engine.running(), engine.buffered(), STUCK if self._stuck else self._state, engine.done, engine.busy_now(),
                 self._fetcher.last_progress, self.port,
             )
         )  # fmt: skip
@@ -257,6 +262,11 @@ class WorkerPool:
             self._engine.interrupt(job_id, "lost")
         for job_id in stop:
             self._engine.interrupt(job_id, "cancelled")
+
+    def report_stuck(self) -> None:
+        """Tell the supervisor that this process should be replaced."""
+        self._stuck = True
+        self._report()
 
     # --- health --------------------------------------------------------------------------------------------------
 

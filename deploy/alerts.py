@@ -1,0 +1,169 @@
+"""The alerts. Each name has a runbook under ``docs/runbooks/``, a promtool test that it fires, and one that it doesn't.
+
+``severity``: page wakes somebody, ticket waits for the morning, none is the heartbeat. ``scope`` says what an alert is
+about: a stale exporter mutes everything of scope ``queue``, since nothing is known about queues then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deploy.settings import Settings
+from rf_jobs.telemetry.promql import renamed
+
+QUEUE = "{{ $labels.queue }}"
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One rule; several may share a name."""
+
+    name: str
+    severity: Literal["page", "ticket", "info", "none"]
+    scope: Literal["queue", "exporter", "watchdog"]
+    holds: str
+    """How long the expression must hold; empty for at once."""
+    expr: str
+    summary: str
+    description: str
+    """Says the value."""
+    keep_firing: str = ""
+    window: str = ""
+    """Tells rules of one name apart."""
+
+    def rule(self, settings: Settings) -> dict[str, Any]:
+        rule: dict[str, Any] = {"alert": self.name, "expr": renamed(self.expr, settings.namespace)}
+        if self.holds:
+            rule["for"] = self.holds
+        if self.keep_firing:
+            rule["keep_firing_for"] = self.keep_firing
+        rule["labels"] = {"severity": self.severity, "scope": self.scope}
+        if self.window:
+            rule["labels"]["window"] = self.window
+        rule["annotations"] = {
+            "summary": self.summary,
+            "description": self.description,
+            "runbook_url": f"{settings.runbook_url}/{self.name}.md",
+            "dashboard_url": self._dashboard(settings),
+        }
+        return rule
+
+    def _dashboard(self, settings: Settings) -> str:
+        url = f"{settings.grafana_url}/d/rfjobs-overview"
+        if self.scope == "queue":
+            url += "?var-cluster={{ $labels.cluster | urlquery }}&var-queue={{ $labels.queue | urlquery }}"
+        return url
+
+
+def _burn(budget: float) -> tuple[Alert, ...]:
+    """Burn rates and windows as in the SRE workbook: how fast the 30 days' budget goes, over a long and a short window."""
+    rates: tuple[tuple[Literal["page", "ticket"], str, str, str, float], ...] = (
+        ("page", "2m", "1h", "5m", 14.4),
+        ("page", "15m", "6h", "30m", 6),
+        ("ticket", "1h", "1d", "2h", 3),
+        ("ticket", "3h", "3d", "6h", 1),
+    )
+    return tuple(
+        Alert(
+            name="RFJobsErrorBudgetBurn",
+            severity=severity,
+            scope="queue",
+            holds=holds,
+            expr=f"queue:jobs_errors:ratio_rate{long} > ({rate:g} * {budget:g})"
+            f" and queue:jobs_errors:ratio_rate{short} > ({rate:g} * {budget:g})",
+            summary=f"Queue {QUEUE} burns its error budget at {rate:g} times the pace that lasts",
+            description=f"{{{{ $value | humanizePercentage }}}} of the jobs of queue {QUEUE} that ended in the last {long}"
+            f" died; the objective allows {budget * 100:g}%.",
+            keep_firing="5m",
+            window=f"{long}/{short}",
+        )
+        for severity, holds, long, short, rate in rates
+    )
+
+
+_STUCK = Alert(
+    name="RFJobsQueueStuck",
+    severity="page",
+    scope="queue",
+    holds="5m",
+    expr='max by (cluster, queue) (queue_depth{state="ready"}) > 0'
+    ' and sum by (cluster, queue) (increase(queue_events_total{event="started"}[10m])) == 0'
+    " unless on (cluster, queue) queue_paused == 1",
+    summary=f"Queue {QUEUE} has ready jobs and starts none",
+    description=f"Ready jobs of queue {QUEUE}: {{{{ $value }}}}. It is not paused, and none started in 10 minutes.",
+)
+_AGE = Alert(
+    name="RFJobsQueueAgeHigh",
+    severity="page",
+    scope="queue",
+    holds="5m",
+    expr="max by (cluster, queue) (queue_oldest_job_age_seconds)"
+    " > max by (cluster, queue) (rf_queue_age_objective_seconds)",
+    summary=f"Queue {QUEUE} is later than its objective",
+    description=f"The oldest ready job of queue {QUEUE} has waited {{{{ $value | humanizeDuration }}}},"
+    " longer than queue_age_objective_seconds allows.",
+)
+_NO_WORKERS = Alert(
+    name="RFJobsNoWorkers",
+    severity="page",
+    scope="queue",
+    holds="5m",
+    expr="queue:queue_depth:ready > 0 unless on (cluster, queue) sum by (cluster, queue) (worker_slots) > 0",
+    summary=f"No worker serves queue {QUEUE}",
+    description=f"Ready jobs of queue {QUEUE}: {{{{ $value }}}}. No live worker lists the queue.",
+)
+_DEAD = Alert(
+    name="RFJobsDeadLetterGrowing",
+    severity="ticket",
+    scope="queue",
+    holds="",
+    expr='sum by (cluster, queue) (increase(queue_events_total{event="dead"}[15m])) > 0'
+    ' and sum by (cluster, queue) (queue_depth{state="dead"}) > 0',
+    summary=f"Jobs of queue {QUEUE} die",
+    description=f"New dead letters of queue {QUEUE} in the last 15 minutes: about {{{{ $value | humanize }}}}.",
+)
+_LEDGER = Alert(
+    name="RFJobsLedgerMismatch",
+    severity="page",
+    scope="queue",
+    holds="10m",
+    expr="abs(rf_ledger_imbalance_jobs) > 0",
+    summary=f"The ledger of queue {QUEUE} does not add up",
+    description=f"Jobs of queue {QUEUE} lost or doubled: {{{{ $value }}}}. What came in is not what is there.",
+)
+_STALE = Alert(
+    name="RFJobsExporterStale",
+    severity="page",
+    scope="exporter",
+    holds="2m",
+    expr="time() - max by (cluster, instance) (rf_exporter_last_success_timestamp_seconds) > 60"
+    ' or up{job=~"rf-jobs.*"} == 0',
+    summary="The exporter {{ $labels.instance }} is blind",
+    description="The exporter {{ $labels.instance }} has not read the store for more than a minute (value:"
+    " {{ $value | humanize }} seconds), or cannot be scraped (value: 0). Alerts about queues are muted.",
+)
+_ABSENT = Alert(
+    name="RFJobsMetricsAbsent",
+    severity="page",
+    scope="exporter",
+    holds="10m",
+    expr="absent(rf_exporter_last_success_timestamp_seconds)",
+    summary="Prometheus has no metrics of rf-jobs",
+    description="absent() is {{ $value }}: no exporter has been scraped for 10 minutes. No other alert of rf-jobs can fire.",
+)
+_WATCHDOG = Alert(
+    name="RFJobsWatchdog",
+    severity="none",
+    scope="watchdog",
+    holds="",
+    expr="vector(1)",
+    summary="Alerting works",
+    description="Always firing (value: {{ $value }}); whoever receives it should worry when it stops.",
+)
+
+
+def alerts(settings: Settings) -> tuple[Alert, ...]:
+    """Every alert, with this installation's objectives."""
+    burn = _burn(settings.error_budget)
+    return (*burn, _STUCK, _AGE, _NO_WORKERS, _DEAD, _LEDGER, _STALE, _ABSENT, _WATCHDOG)

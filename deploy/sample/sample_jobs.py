@@ -1,0 +1,14 @@
+"""A job to see docker-compose work: ``docker compose exec worker rf-jobs dispatch Hello name=you``."""
+
+from __future__ import annotations
+
+from rf_jobs import Job, JobContext
+
+
+class Hello(Job, queue="default", name="Hello"):
+    """Says hello in the worker's log."""
+
+    name_: str = "world"
+
+    async def handle(self, ctx: JobContext) -> None:
+        ctx.log(f"hello, {self.name_}")

@@ -1,0 +1,170 @@
+"""Options: the common ones, those made from the tables of settings, and types of arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypeVar
+
+import click
+
+from rf_jobs.cli.session import Session, session_of, set_up_logging
+from rf_jobs.words.config_keys import KEYS, Key
+from rf_jobs.words.timing import seconds
+
+F = TypeVar("F", bound=Callable[..., Any])
+COMMON = ("jobs.redis_url", "jobs.namespace")
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+
+
+class DurationType(click.ParamType[float]):
+    """Seconds, or a number with a unit: ``90``, ``1.5h``, ``1h30m``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip().lower()
+        try:
+            return seconds(float(text) if _is_number(text) else _with_units(text), param.name if param and param.name else "duration")
+        except Exception as error:
+            self.fail(f"{value!r} is no duration: {error}; give seconds, or a number with ms, s, m, h, d or w, such as 1h30m", param, ctx)
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[-+]?\d+(\.\d*)?", text) is not None
+
+
+def _with_units(text: str) -> float:
+    parts = _PART.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("it cannot be read")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+class MomentType(click.ParamType[datetime]):
+    """An ISO 8601 time; without a time zone, this host's."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; give ISO 8601, such as 2030-01-31T08:00 or 2030-01-31T08:00:00+02:00", param, ctx)
+        return moment.astimezone() if moment.tzinfo is None else moment
+
+
+DURATION = DurationType()
+MOMENT = MomentType()
+
+
+def settings_options(*sections: str, skip: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """An option for every setting of these sections, of the same name. A name that two sections have is the later one's."""
+    chosen: dict[str, Key] = {}
+    for section in sections:
+        chosen |= {key.name: key for key in KEYS.values() if key.section == section and key.path not in (*COMMON, *skip)}
+
+    def decorate(function: F) -> F:
+        for key in reversed(chosen.values()):
+            function = setting_option(key.path)(function)
+        return function
+
+    return decorate
+
+
+def setting_option(path: str, *, hidden: bool = False) -> Callable[[F], F]:
+    """The option for one setting."""
+    key = KEYS[path]
+    name = "--" + key.name.replace("_", "-")
+
+    def remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+        session_of(ctx).overrides[path] = value
+
+    flag = isinstance(key.default, bool)
+    return click.option(
+        f"{name}/--no-{name[2:]}" if flag else name,
+        f"setting_{path.replace('.', '_')}",
+        default=None,
+        metavar=None if flag else _metavar(key),
+        help=_help(key),
+        expose_value=False,
+        callback=remember,
+        hidden=hidden,
+    )
+
+
+def _metavar(key: Key) -> str:
+    if key.name == "queues":
+        return "NAMES"
+    kind = type(key.default)
+    return {int: "N", float: "SECONDS" if key.name.endswith("_seconds") else "NUMBER", tuple: "NAMES"}.get(kind, "VALUE")
+
+
+def _help(key: Key) -> str:
+    default = ",".join(key.default) if isinstance(key.default, tuple) else key.default
+    shown = "" if default in (None, "") else f"; default {str(default).lower() if isinstance(default, bool) else default}"
+    sentence = key.description[:1].upper() + key.description[1:]
+    return f"{sentence}  [{key.variable}{shown}]"
+
+
+def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What every command takes. The command gets the ``Session`` as its first argument."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(*args: Any, **options: Any) -> Any:
+            session = session_of(click.get_current_context())
+            set_up_logging(session)
+            return function(session, *args, **options)
+
+        wrapped: Callable[..., Any] = command
+        for option in _flags():
+            wrapped = option(wrapped)
+        if server:
+            for path in reversed(COMMON):
+                wrapped = setting_option(path)(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def _flags() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
+    def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+            setattr(session_of(ctx), name, value)
+
+        return remember
+
+    return [
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=keep("verbose"), help="Say more; show tracebacks."),
+        click.option("--json", is_flag=True, expose_value=False, callback=keep("json"), help="Answer with one JSON document."),
+        click.option("--config", metavar="FILE", expose_value=False, callback=keep("config"), help="Read this file instead.  [RF_JOBS_CONFIG]"),
+    ]
+
+
+def paging(function: F) -> F:
+    """--limit and --offset."""
+    function = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")(function)
+    return click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")(function)
+
+
+def confirmation(function: F) -> F:
+    """--yes."""
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def confirm(session: Session, question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone. Without a terminal, --yes is the only answer."""
+    if yes:
+        return
+    if session.json or not (click.get_text_stream("stdin").isatty() and click.get_text_stream("stderr").isatty()):
+        raise click.UsageError(f"{question} There is nobody to ask; add --yes.")
+    click.confirm(question, abort=True, err=True)

@@ -1,0 +1,72 @@
+"""One invocation: its settings, how it answers, and its way to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TypeVar
+
+import click
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.words.config import Loaded, load_settings
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import UnknownQueue
+from rf_jobs.words.ids import queue_name
+
+T = TypeVar("T")
+RETRY_SECONDS = 2.0
+"""A person waits: an unreachable server is reported sooner than programs would give up."""
+
+
+class Session:
+    """Filled by the options as click reads them; lives as long as the command."""
+
+    def __init__(self) -> None:
+        self.config: str | None = None
+        self.overrides: dict[str, object] = {}
+        """Settings given as options, by path."""
+        self.json = False
+        self.verbose = False
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """Settings with their origins. Raises ``ConfigError``."""
+        return load_settings(self.config, overrides=self.overrides)
+
+    @property
+    def settings(self) -> Settings:
+        """The effective settings."""
+        return self.loaded.settings
+
+    def run(self, work: Callable[[QueueManager], Awaitable[T]]) -> T:
+        """Run ``work`` with a connected manager, on an event loop of its own. Raises ``BackendError``."""
+        settings = self.settings
+
+        async def connected() -> T:
+            async with QueueManager(settings, retry_for=RETRY_SECONDS) as manager:
+                return await work(manager)
+
+        return asyncio.run(connected())
+
+
+def session_of(ctx: click.Context) -> Session:
+    """The session of an invocation."""
+    session: Session = ctx.meta.setdefault("rf_jobs.session", Session())
+    return session
+
+
+def set_up_logging(session: Session) -> None:
+    """Errors and warnings of the library as lines on standard error; with --verbose all there is."""
+    level = logging.DEBUG if session.verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+
+
+async def known_queue(manager: QueueManager, queue: str) -> str:
+    """``queue``, if it ever held a job. Raises ``UnknownQueue`` or ``InvalidOption``."""
+    names = await manager.inspector.queue_names()
+    if queue_name(queue) not in names:
+        raise UnknownQueue(f"no queue {queue!r} has ever held a job; known are {', '.join(names) or 'none'}")
+    return queue

@@ -1,0 +1,1 @@
+"""Subscribers that turn the core's events into metrics, spans and logs."""

@@ -1,0 +1,117 @@
+"""What a supervised worker process does: one pool on one event loop, and an ear for its supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.store.commands import Beaten
+from rf_jobs.worker.config import WorkerConfig
+from rf_jobs.worker.leases import LeaseTable
+from rf_jobs.worker.pool import WorkerPool
+from rf_jobs.words.config_settings import Settings
+
+log = logging.getLogger("rf_jobs.worker")
+
+
+def run_child(
+    config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
+    attach: Callable[[WorkerPool], AbstractAsyncContextManager[None]] | None, parent: int,
+) -> int:  # fmt: skip
+    """Run a pool until SIGTERM, or until the supervisor is gone; answers with the exit code."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return _run(_Child(config, settings, table, orders, attach, parent).main())
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 (an extra)
+
+        return uvloop.run(main)
+    return asyncio.run(main)
+
+
+class _Child:
+    def __init__(
+        self, config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
+        attach: Callable[[WorkerPool], AbstractAsyncContextManager[None]] | None, parent: int,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._settings = settings
+        self._table = table
+        self._orders = orders
+        self._attach = attach
+        self._parent = parent
+        self._received = b""
+        self._stops = 0
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        self._orders.setblocking(False)
+        async with QueueManager(self._settings) as manager:
+            pool = WorkerPool(self._config, manager, table=self._table)
+            async with self._attach(pool) if self._attach is not None else contextlib.nullcontext():
+                await pool.start()
+                loop.add_reader(self._orders.fileno(), self._on_orders, pool)
+                if os.getppid() != self._parent:
+                    self._stop.set()
+                watch = asyncio.create_task(self._watch(pool))
+                await self._stop.wait()
+                watch.cancel()
+                await self._shutdown(pool)
+                loop.remove_reader(self._orders.fileno())
+        return 0
+
+    def _on_term(self) -> None:
+        self._stops += 1
+        (self._stop if self._stops == 1 else self._hurry).set()
+
+    async def _shutdown(self, pool: WorkerPool) -> None:
+        """Stop in stages; a second SIGTERM skips the waiting."""
+        calm = asyncio.create_task(pool.shutdown())
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait([calm, hurry], return_when=asyncio.FIRST_COMPLETED)
+        if not calm.done():
+            pool.cut_short()
+        await calm
+        hurry.cancel()
+
+    def _on_orders(self, pool: WorkerPool) -> None:
+        try:
+            data = self._orders.recv(65536)
+        except BlockingIOError:
+            return
+        if not data:
+            # The supervisor is gone and nobody extends the leases: stop while they still hold.
+            log.error("the supervisor has died; stopping")
+            asyncio.get_running_loop().remove_reader(self._orders.fileno())
+            self._stop.set()
+            asyncio.get_running_loop().call_later(self._config.settings.lease_seconds / 3, self._hurry.set)
+            return
+        *lines, self._received = (self._received + data).split(b"\n")
+        for line in lines:
+            pool.on_beat(msgspec.json.decode(line, type=Beaten))
+
+    async def _watch(self, pool: WorkerPool) -> None:
+        """Say so when most slots are lost to threads that never return: the supervisor then replaces this process."""
+        while True:
+            await asyncio.sleep(1.0)
+            if pool.stuck >= max(1, pool.slots // 2):
+                log.error("%d of %d slots are stuck; asking to be replaced", pool.stuck, pool.slots)
+                pool.report_stuck()
+                return

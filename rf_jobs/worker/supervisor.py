@@ -1,0 +1,265 @@
+"""The supervisor: forks worker processes, keeps their leases alive, and settles the estate of those that die.
+
+It runs no event loop and no thread, so that forking is safe, and it renews leases from outside: a child that is busy in
+C code, or frozen, loses nothing as long as it lives and its jobs are inside their timeout and grace. When a child dies
+its lease table tells which jobs were running (they count a crash) and which were merely held (they are handed back).
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from rf_jobs.core import transitions
+from rf_jobs.store.commands import Ending
+from rf_jobs.store.redis import SyncStore
+from rf_jobs.client.manager import retention_of
+from rf_jobs.worker.child import run_child
+from rf_jobs.worker.config import QueueOrder, WorkerConfig
+from rf_jobs.worker.leases import STARTED, STUCK, Held, LeaseTable
+from rf_jobs.worker.pool import WorkerPool, table_capacity
+from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, worker_facts
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.timing import mono
+
+import msgspec  # isort: skip
+
+log = logging.getLogger("rf_jobs.supervisor")
+Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
+TICK_SECONDS = 0.25
+KILL_MARGIN_SECONDS = 2.0
+RESPAWN_CAP_SECONDS = 30.0
+HEALTHY_AFTER_SECONDS = 10.0
+
+
+class Member:
+    """One child: its process, its lease table, the pipe to it, its heartbeats."""
+
+    def __init__(self, number: int, table: LeaseTable) -> None:
+        self.number = number
+        self.table = table
+        self.pid = 0
+        self.pipe: socket.socket | None = None
+        self.beater: Beater | None = None
+        self.started = 0.0
+        self.next_beat = 0.0
+        self.start_at = 0.0
+        self.quick_deaths = 0
+        self.leaving = 0.0
+        """Since when it has been told to stop (monotonic), 0 while it has not."""
+        self.guilty: set[str] = set()
+        """Jobs for whose sake it was killed."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process is there."""
+        return self.pid != 0
+
+
+class Supervisor:
+    """``run`` forks ``processes`` children and returns when all have ended after SIGTERM or SIGINT; the second signal
+    cuts running jobs off (they are handed back), the third kills. ``attach`` is entered in each child around its pool:
+    the place to wire telemetry. Call it from a process without threads and without a running event loop."""
+
+    def __init__(self, config: WorkerConfig, settings: Settings, *, attach: Attach | None = None) -> None:
+        self._config = config
+        self._settings = settings
+        self._attach = attach
+        jobs = settings.jobs
+        self._queues = QueueOrder(config.settings.queues, jobs.default_queue).names
+        self._store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=settings.security.allow_evicting_server)
+        self._retention = retention_of(jobs)
+        capacity = table_capacity(config)
+        self._members = [
+            Member(n, LeaseTable(capacity, self._queues, shared=True)) for n in range(config.settings.processes)
+        ]
+        self._signals = 0
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+
+    def run(self) -> int:
+        """Supervise until told to stop; answers with the exit code. Raises ``BackendError`` where the server is not fit
+        at the start."""
+        self._store.run(self._store.commands.ping())
+        self._wakeup = socket.socketpair()
+        for end in self._wakeup:
+            end.setblocking(False)
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        old_fd = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # what is shared with the children stays shared: no collection writes to it
+        try:
+            while not (self._signals and not any(m.alive for m in self._members)):
+                self._round()
+                self._sleep()
+        finally:
+            signal.set_wakeup_fd(old_fd)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self._store.close()
+        return 0
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._signals += 1
+        for member in self._members:
+            if member.alive:
+                os.kill(member.pid, signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
+                member.leaving = member.leaving or mono()
+
+    def _sleep(self) -> None:
+        assert self._wakeup is not None
+        ready, _, _ = select.select([self._wakeup[0]], [], [], TICK_SECONDS)
+        if ready:
+            try:
+                self._wakeup[0].recv(4096)
+            except BlockingIOError:
+                pass
+
+    def _round(self) -> None:
+        now = mono()
+        for member in self._members:
+            if member.alive:
+                self._reap(member)
+            if member.alive:
+                self._beat(member, now)
+                self._enforce(member, now)
+            elif not self._signals and now >= member.start_at:
+                self._spawn(member)
+
+    # --- life and death ------------------------------------------------------------------------------------------
+
+    def _spawn(self, member: Member) -> None:
+        member.table.clear()
+        ours, theirs = socket.socketpair()
+        config = self._config
+        if config.settings.http_port and config.settings.processes > 1:
+            config = config.http(config.settings.http_port + member.number, config.settings.http_host)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                ours.close()
+                for other in self._members:
+                    if other.pipe is not None:
+                        other.pipe.close()
+                code = run_child(config, self._settings, member.table, theirs, self._attach, parent)
+            except BaseException:
+                log.exception("the worker process failed")
+            finally:
+                logging.shutdown()
+                os._exit(code)
+        theirs.close()
+        ours.setblocking(False)
+        member.pid, member.pipe, member.started = pid, ours, mono()
+        member.leaving, member.guilty, member.next_beat = 0.0, set(), 0.0
+        settings = self._config.settings
+        member.beater = Beater(
+            self._store, member.table, lease=settings.lease_seconds, grace=settings.grace_seconds, facts=worker_facts(self._queues, pid)
+        )
+        log.info("started worker process %d", pid)
+
+    def _reap(self, member: Member) -> None:
+        pid, status = os.waitpid(member.pid, os.WNOHANG)
+        if pid == 0:
+            return
+        lived = mono() - member.started
+        code = os.waitstatus_to_exitcode(status)
+        member.pid = 0
+        if member.pipe is not None:
+            member.pipe.close()
+            member.pipe = None
+        held = member.table.held()
+        if code != 0 or held:
+            cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            log.error("worker process %d died (%s) holding %d jobs", pid, cause, len(held))
+            self._settle(member, held, cause)
+        member.quick_deaths = 0 if lived > HEALTHY_AFTER_SECONDS or code == 0 else member.quick_deaths + 1
+        pause = min(RESPAWN_CAP_SECONDS, 0.5 * 2 ** (member.quick_deaths - 1)) if member.quick_deaths else 0.0
+        member.start_at = mono() + pause
+
+    def _settle(self, member: Member, held: list[Held], cause: str) -> None:
+        """Give back what the dead worker held: suspects count a crash, the others go back as if never fetched."""
+        worker = member.table.pulse().worker
+        started = {h.id for h in held if h.state == STARTED}
+        suspects = member.guilty & started or started
+        if member.guilty:
+            cause = "it ran past its timeout and could not be stopped"
+        error = transitions.crash_report(worker, f"its worker process died: {cause}")
+        crashes = self._config.settings.max_crashes
+        endings = [
+            Ending("crash", h.queue, h.id, h.token, crashes, cause, error) if h.id in suspects else Ending("release", h.queue, h.id, h.token)
+            for h in held
+        ]
+        try:
+            if endings:
+                self._store.run(self._store.commands.finish(endings, self._retention))
+            self._store.run(self._store.commands.bye(worker))
+        except RfJobsError as problem:
+            log.warning("could not hand back the jobs of process %d: %s; their leases will run out", member.number, problem)
+
+    # --- heartbeats and limits -----------------------------------------------------------------------------------
+
+    def _beat(self, member: Member, now: float) -> None:
+        if now < member.next_beat or member.beater is None or not member.table.pulse().worker:
+            return
+        member.next_beat = now + BEAT_SECONDS
+        beaten = member.beater.beat()
+        if beaten is not None and member.pipe is not None:
+            try:
+                member.pipe.send(msgspec.json.encode(beaten) + b"\n")
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                log.warning("worker process %d does not read its orders", member.pid)
+
+    def _enforce(self, member: Member, now: float) -> None:
+        settings = self._config.settings
+        limit = settings.grace_seconds + KILL_MARGIN_SECONDS
+        overdue = {h.id for h in member.table.held() if h.state == STARTED and now > h.deadline + limit}
+        if overdue:
+            log.error("killing worker process %d: jobs %s ran past timeout and grace", member.pid, ", ".join(sorted(overdue)))
+            member.guilty = overdue
+            os.kill(member.pid, signal.SIGKILL)
+            return
+        if member.leaving:
+            patience = settings.shutdown_timeout_seconds + settings.grace_seconds + 10
+            if now - member.leaving > patience:
+                log.error("killing worker process %d: it did not stop within %.0f s", member.pid, patience)
+                os.kill(member.pid, signal.SIGKILL)
+            return
+        why = self._worn_out(member)
+        if why:
+            log.info("replacing worker process %d: %s", member.pid, why)
+            os.kill(member.pid, signal.SIGTERM)
+            member.leaving = now
+
+    def _worn_out(self, member: Member) -> str:
+        settings = self._config.settings
+        pulse = member.table.pulse()
+        if settings.max_jobs is not None and pulse.done >= settings.max_jobs:
+            return f"it has run {pulse.done} jobs (max_jobs)"
+        if settings.max_memory_mb is not None:
+            used = resident_mb(member.pid)
+            if used > settings.max_memory_mb:
+                return f"it uses {used:.0f} MB (max_memory_mb)"
+        if pulse.state == STUCK:
+            return "too many of its threads are stuck"
+        return ""
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process; 0 where the system does not say (anything but Linux)."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return 0.0
+
+
