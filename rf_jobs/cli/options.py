@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
-from rf_jobs.cli.session import Session, session_of, set_up_logging
+from rf_jobs.cli import logs
+from rf_jobs.cli.session import Session, session_of
 from rf_jobs.words.config_keys import KEYS, Key
+from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.timing import seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,49 +23,34 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
-class DurationType(click.ParamType[float]):
-    """Seconds, or a number with a unit: ``90``, ``1.5h``, ``1h30m``."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, (int, float)):
-            return float(value)
-        text = str(value).strip().lower()
-        try:
-            return seconds(float(text) if _is_number(text) else _with_units(text), param.name if param and param.name else "duration")
-        except Exception as error:
-            self.fail(f"{value!r} is no duration: {error}; give seconds, or a number with ms, s, m, h, d or w, such as 1h30m", param, ctx)
+def duration(text: str) -> float:
+    """Seconds, or numbers with units: ``90``, ``1.5h``, ``1h30m``."""
+    try:
+        return seconds(_seconds_in(text.strip().lower()), "duration")
+    except (ValueError, InvalidOption) as error:
+        raise click.BadParameter(
+            f"{text!r} is no duration ({error}); give seconds, or numbers with ms, s, m, h, d or w, such as 1h30m"
+        ) from None
 
 
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"[-+]?\d+(\.\d*)?", text) is not None
-
-
-def _with_units(text: str) -> float:
+def _seconds_in(text: str) -> float:
+    if re.fullmatch(r"[-+]?\d+(\.\d*)?", text):
+        return float(text)
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError("it cannot be read")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-class MomentType(click.ParamType[datetime]):
+def moment(text: str) -> datetime:
     """An ISO 8601 time; without a time zone, this host's."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no time; give ISO 8601, such as 2030-01-31T08:00 or 2030-01-31T08:00:00+02:00", param, ctx)
-        return moment.astimezone() if moment.tzinfo is None else moment
-
-
-DURATION = DurationType()
-MOMENT = MomentType()
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; give ISO 8601, such as 2030-01-31T08:00 or 2030-01-31T08:00:00+02:00"
+        ) from None
+    return found.astimezone() if found.tzinfo is None else found
 
 
 def settings_options(*sections: str, skip: tuple[str, ...] = ()) -> Callable[[F], F]:
@@ -122,7 +109,8 @@ def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..
         @wraps(function)
         def command(*args: Any, **options: Any) -> Any:
             session = session_of(click.get_current_context())
-            set_up_logging(session)
+            if session.verbose:
+                logs.set_up(verbose=True)
             return function(session, *args, **options)
 
         wrapped: Callable[..., Any] = command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TypeVar
@@ -56,12 +55,6 @@ def session_of(ctx: click.Context) -> Session:
     """The session of an invocation."""
     session: Session = ctx.meta.setdefault("rf_jobs.session", Session())
     return session
-
-
-def set_up_logging(session: Session) -> None:
-    """Errors and warnings of the library as lines on standard error; with --verbose all there is."""
-    level = logging.DEBUG if session.verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
 
 
 async def known_queue(manager: QueueManager, queue: str) -> str:

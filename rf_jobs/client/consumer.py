@@ -52,7 +52,14 @@ class LeasedJob:
     async def fail(self, reason: str) -> None:
         """To the dead letters."""
         text = str(reason)
-        error = {"type": "Failed", "message": text, "traceback": "", "worker": self._consumer.id, "at": now_ms(), "attempt": self.attempt}
+        error = {
+            "type": "Failed",
+            "message": text,
+            "traceback": "",
+            "worker": self._consumer.id,
+            "at": now_ms(),
+            "attempt": self.attempt,
+        }
         await self._end("bury", JobDied, reason=text[:200], data=codec.encode_value(error, "error"))
 
     async def release(self) -> None:
@@ -63,13 +70,24 @@ class LeasedJob:
         """Hold the lease for longer: ``by``, or as long as at first, from now."""
         await self._consumer.extend(self._leased, self._lease_ms if by is None else millis(by, "extension"))
 
-    async def _end(self, verb: str, kind: type[AttemptEnded], *, number: int = 0, reason: str = "", data: bytes = b"") -> None:
+    async def _end(
+        self, verb: str, kind: type[AttemptEnded], *, number: int = 0, reason: str = "", data: bytes = b""
+    ) -> None:
         leased = self._leased
         took = mono() - self._began
         event = kind(
-            leased.id, leased.queue, self.envelope.job, leased.attempt, self._consumer.id, self._wait, took, self._total + took
+            leased.id,
+            leased.queue,
+            self.envelope.job,
+            leased.attempt,
+            self._consumer.id,
+            self._wait,
+            took,
+            self._total + took,
         )
-        await self._consumer.end(AttemptEnd(Ending(verb, leased.queue, leased.id, leased.token, number, reason, data), event))
+        await self._consumer.end(
+            AttemptEnd(Ending(verb, leased.queue, leased.id, leased.token, number, reason, data), event)
+        )
 
     def __repr__(self) -> str:
         return f"<LeasedJob {self.id} of {self.queue!r}, attempt {self.attempt}>"
@@ -93,18 +111,24 @@ class Consumer:
         self._nonce += 1
         lease_ms = round(seconds * 1000)
         commands = self._lifecycle.store.commands
-        fetched = await self._lifecycle.apply(transitions.fetch(commands, self.id, self._nonce, count, lease_ms, [queue]))
+        fetched = await self._lifecycle.apply(
+            transitions.fetch(commands, self.id, self._nonce, count, lease_ms, [queue])
+        )
         return [LeasedJob(self, leased, fetched.now_ms, lease_ms) for leased in fetched.jobs]
 
     async def end(self, end: AttemptEnd) -> None:
         """End one attempt."""
-        verdict = (await self._lifecycle.apply(transitions.finish(self._lifecycle.store.commands, [end], self._retention)))[0]
+        verdict = (
+            await self._lifecycle.apply(transitions.finish(self._lifecycle.store.commands, [end], self._retention))
+        )[0]
         if verdict == 0:
             raise StaleLease(f"the lease of job {end.ending.id} is no longer held; another worker has or had the job")
 
     async def extend(self, leased: Leased, lease_ms: int) -> None:
         """Extend one lease."""
         commands = self._lifecycle.store.commands
-        call = commands.beat(self.id, lease_ms, lease_ms, {"state": "manual"}, [(leased.queue, leased.id, leased.token)])
+        call = commands.beat(
+            self.id, lease_ms, lease_ms, {"state": "manual"}, [(leased.queue, leased.id, leased.token)]
+        )
         if (await self._lifecycle.store.run(call)).lost:
             raise StaleLease(f"the lease of job {leased.id} is no longer held; another worker has or had the job")

@@ -43,7 +43,11 @@ class Preparer:
         """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``."""
         entry = job.__job_class__
         dynamic = entry.dynamic
-        queue = choices.queue or (queue_name(job.queue()) if "queue" in dynamic else entry.options.queue) or self._default_queue
+        queue = (
+            choices.queue
+            or (queue_name(job.queue()) if "queue" in dynamic else entry.options.queue)
+            or self._default_queue
+        )
         priority = choices.priority
         if priority is None:
             priority = checks.priority(job.priority()) if "priority" in dynamic else entry.options.priority

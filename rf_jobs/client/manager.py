@@ -26,7 +26,6 @@ from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
 from rf_jobs.words.errors import (
-    BackendError,
     DuplicateJob,
     ExecutionFailed,
     InvalidOption,
@@ -176,7 +175,11 @@ class QueueManager:
     async def _same_or_refuse(self, item: transitions.Dispatching) -> None:
         there = await self.inspector.envelope(item.draft.id)
         mine = envelope.decode(item.draft.data)
-        if there is not None and (there.job, there.queue, bytes(there.args)) != (mine.job, mine.queue, bytes(mine.args)):
+        if there is not None and (there.job, there.queue, bytes(there.args)) != (
+            mine.job,
+            mine.queue,
+            bytes(mine.args),
+        ):
             raise DuplicateJob(
                 f"job id {item.draft.id} is taken by a {there.job} on queue {there.queue!r}; dispatch under another id"
             )
@@ -284,7 +287,9 @@ class QueueManager:
         letter = await self.inspector.envelope(key)
         if letter is None:
             raise JobNotFound(f"no job {key} is known; it was never dispatched here, or retention has removed it")
-        transition = transitions.cancel(self.store.commands, key, letter.queue, letter.job, reason or "cancelled", self.retention)
+        transition = transitions.cancel(
+            self.store.commands, key, letter.queue, letter.job, reason or "cancelled", self.retention
+        )
         return (await self.lifecycle.apply(transition))[1]
 
     # --- dead letters ------------------------------------------------------------------------------------------
@@ -294,7 +299,9 @@ class QueueManager:
     ) -> list[JobRecord]:
         """A page of dead letters, newest first within a queue."""
         if offset < 0 or limit < 1:
-            raise InvalidOption(f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1")
+            raise InvalidOption(
+                f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
+            )
         return await self._dead.page(queue and queue_name(queue), offset, limit, filters or Filters())
 
     async def retry_failed(self, job_id: UUID | str) -> bool:
@@ -326,10 +333,10 @@ def settings_for(target: str | Settings | None, namespace: str | None = None) ->
     return load_settings(overrides=overrides).settings
 
 
-async def _send_apart(settings: Settings, middleware: MiddlewareStack, bus: EventBus, job: Job, choices: Choices) -> UUID:
+async def _send_apart(
+    settings: Settings, middleware: MiddlewareStack, bus: EventBus, job: Job, choices: Choices
+) -> UUID:
     """Send on the portal's loop, through a manager that belongs to it."""
     manager = portal().manager((settings.jobs, id(bus)), lambda: QueueManager(settings, bus=bus))
     manager.middleware = middleware
     return await manager.send(job, choices)
-
-

@@ -139,21 +139,24 @@ class Pending(Generic[R]):
     def __del__(self) -> None:
         if not getattr(self, "_done", True):
             name = type(self._job).__qualname__
-            warnings.warn(f"the dispatch of {name} was never awaited: nothing was enqueued", RuntimeWarning, stacklevel=2, source=self)
+            warnings.warn(
+                f"the dispatch of {name} was never awaited: nothing was enqueued",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
 
 
-class AsyncHandled(Protocol[R]):
-    """A job whose ``handle`` is a coroutine function that returns R."""
-
-    async def handle(self, ctx: Any) -> R: ...
+R_co = TypeVar("R_co", covariant=True)
 
 
-_R_co = TypeVar("_R_co", covariant=True)
+class AsyncHandled(Protocol[R_co]):
+    """A job whose ``handle`` is a coroutine function."""
+
+    async def handle(self, ctx: Any) -> R_co: ...
 
 
-class Handled(Protocol[_R_co]):
-    """A job whose ``handle`` returns R."""
+class Handled(Protocol[R_co]):
+    """A job whose ``handle`` is a plain function."""
 
-    def handle(self, ctx: Any) -> _R_co: ...
-
-
+    def handle(self, ctx: Any) -> R_co: ...

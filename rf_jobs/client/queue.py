@@ -98,7 +98,9 @@ class OnQueue:
 
     async def dispatch_many(self, jobs: Iterable[Job]) -> list[UUID]:
         """Dispatch many to this queue."""
-        return await _default.manager().dispatch_many([Pending[Any](_default, job).on_queue(self._name) for job in jobs])
+        return await _default.manager().dispatch_many(
+            [Pending[Any](_default, job).on_queue(self._name) for job in jobs]
+        )
 
 
 class Queue:

@@ -39,7 +39,9 @@ class Waiter:
                 try:
                     state = await self._store.run(self._store.commands.watch(job_id))
                     if state == "?":
-                        raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
+                        raise JobNotFound(
+                            f"no job {job_id} is known; it was never dispatched here, or retention has removed it"
+                        )
                     if state:
                         return state
                     await asyncio.wait([future], timeout=LOOK_UP_SECONDS)

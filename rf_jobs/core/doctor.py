@@ -131,21 +131,29 @@ def _persistence(f: Findings) -> Check:
     if int(f.info.get("aof_enabled", 0)):
         status = str(f.info.get("aof_last_write_status", "ok"))
         if status != "ok":
-            return Check("persistence", "fail", f"the last write to the append-only file failed: {status}", "look at the server's log and disk")
+            return Check(
+                "persistence",
+                "fail",
+                f"the last write to the append-only file failed: {status}",
+                "look at the server's log and disk",
+            )
         return Check("persistence", "ok", "the append-only file is on; a power cut costs at most about a second")
     unsaved = int(f.info.get("rdb_changes_since_last_save", 0))
     if str(f.info.get("rdb_last_bgsave_status", "ok")) != "ok":
         return Check("persistence", "fail", "the append-only file is off and the last snapshot failed", todo)
-    return Check("persistence", "warn", f"the append-only file is off: a restart loses all since the last snapshot, if there is one ({unsaved} changes)", todo)
+    return Check(
+        "persistence",
+        "warn",
+        f"the append-only file is off: a restart loses all since the last snapshot, if there is one ({unsaved} changes)",
+        todo,
+    )
 
 
 def _memory(f: Findings) -> Check:
     used, limit = int(f.info.get("used_memory", 0)), int(f.info.get("maxmemory", 0))
     used_mb = used / 2**20
     if not limit:
-        return Check(
-            "memory", "ok", f"{used_mb:.1f} MiB used; maxmemory is not set, so the host's memory is the limit"
-        )
+        return Check("memory", "ok", f"{used_mb:.1f} MiB used; maxmemory is not set, so the host's memory is the limit")
     share = used / limit
     what = f"{used_mb:.1f} of {limit / 2**20:.1f} MiB used ({share:.0%})"
     if share < HEADROOM:
@@ -167,7 +175,12 @@ def _clock(f: Findings) -> Check:
     what = f"the server's clock and this host's differ by {abs(f.skew_ms) / 1000:.3f} s"
     if abs(f.skew_ms) < SKEW_MS:
         return Check("clock", "ok", what)
-    return Check("clock", "warn", f"{what}; leases and delays go by the server's, but times given by `at` and expiry by this one", "run NTP (chrony, systemd-timesyncd) on both hosts")
+    return Check(
+        "clock",
+        "warn",
+        f"{what}; leases and delays go by the server's, but times given by `at` and expiry by this one",
+        "run NTP (chrony, systemd-timesyncd) on both hosts",
+    )
 
 
 # --- workers -----------------------------------------------------------------------------------------------------
@@ -190,25 +203,46 @@ def _stale(f: Findings) -> Check:
     if not stale:
         return Check("stale workers", "ok", "none")
     names = ", ".join(f"{worker.host}:{worker.pid}" for worker in stale[:5])
-    return Check("stale workers", "warn", f"{len(stale)} fell silent without signing off: {names}", "see whether they were killed (memory?) or lost the server; their jobs are taken back")
+    return Check(
+        "stale workers",
+        "warn",
+        f"{len(stale)} fell silent without signing off: {names}",
+        "see whether they were killed (memory?) or lost the server; their jobs are taken back",
+    )
 
 
 def _leases(f: Findings) -> Check:
     if not f.overdue:
         return Check("leases", "ok", "no running job's lease is overdue")
     what = ", ".join(f"{count} on {name}" for name, count in sorted(f.overdue.items()))
-    return Check("leases", "fail", f"leases ran out over a minute ago and nobody took the jobs back: {what}", "start a worker on these queues; any worker on a queue takes its lost jobs back")
+    return Check(
+        "leases",
+        "fail",
+        f"leases ran out over a minute ago and nobody took the jobs back: {what}",
+        "start a worker on these queues; any worker on a queue takes its lost jobs back",
+    )
 
 
 def _served(f: Findings) -> Check:
     served = {queue for worker in _alive(f) for queue in worker.queues}
     late = f.survey.now_ms - LATE_MS
-    waiting = {q.name: q.cards[State.READY] for q in f.survey.queues if q.cards[State.READY] or (q.next_due_ms or late) < late}
+    waiting = {
+        q.name: q.cards[State.READY] for q in f.survey.queues if q.cards[State.READY] or (q.next_due_ms or late) < late
+    }
     alone = sorted(set(waiting) - served)
     if alone:
         named = ", ".join(f"{name} ({waiting[name]} ready)" for name in alone)
-        return Check("queues served", "fail", f"jobs wait and no live worker serves: {named}", f"rf-jobs worker MODULE --queues {','.join(alone)}")
-    return Check("queues served", "ok", f"every queue with waiting jobs has a worker ({len(waiting)} of {len(f.queues)} have some)")
+        return Check(
+            "queues served",
+            "fail",
+            f"jobs wait and no live worker serves: {named}",
+            f"rf-jobs worker MODULE --queues {','.join(alone)}",
+        )
+    return Check(
+        "queues served",
+        "ok",
+        f"every queue with waiting jobs has a worker ({len(waiting)} of {len(f.queues)} have some)",
+    )
 
 
 # --- queues ------------------------------------------------------------------------------------------------------
@@ -219,7 +253,12 @@ def _age(f: Findings) -> Check:
     if not old:
         return Check("queue age", "ok", f"no ready job has waited longer than {f.age_objective:g} s")
     named = ", ".join(f"{queue.name} ({queue.oldest_ready_seconds:.0f} s)" for queue in old)
-    return Check("queue age", "warn", f"the oldest ready job has waited longer than {f.age_objective:g} s on: {named}", "add workers, or raise max_concurrent_jobs for jobs that wait for I/O")
+    return Check(
+        "queue age",
+        "warn",
+        f"the oldest ready job has waited longer than {f.age_objective:g} s on: {named}",
+        "add workers, or raise max_concurrent_jobs for jobs that wait for I/O",
+    )
 
 
 def _paused(f: Findings) -> Check:
@@ -242,7 +281,12 @@ def _dead(f: Findings) -> Check:
 
 
 def _parked(f: Findings) -> Check:
-    return _held(f, "parked jobs", State.PARKED, "no worker knows their class: deploy one that imports it, or see rf-jobs jobs list --state parked")
+    return _held(
+        f,
+        "parked jobs",
+        State.PARKED,
+        "no worker knows their class: deploy one that imports it, or see rf-jobs jobs list --state parked",
+    )
 
 
 def _ledger(f: Findings) -> Check:
@@ -250,4 +294,9 @@ def _ledger(f: Findings) -> Check:
     if not wrong:
         return Check("ledger", "ok", "every job that was dispatched is accounted for")
     named = ", ".join(f"{name} by {count}" for name, count in wrong.items())
-    return Check("ledger", "fail", f"the ledger and the jobs disagree: {named}", "rf-jobs doctor --deep names the jobs; were keys edited or evicted?")
+    return Check(
+        "ledger",
+        "fail",
+        f"the ledger and the jobs disagree: {named}",
+        "rf-jobs doctor --deep names the jobs; were keys edited or evicted?",
+    )

@@ -150,7 +150,13 @@ class _Walk:
         await self._walk_keys()
         await self._confirm()
         return DeepReport(
-            self._problems, len(self._seen), self._keys, self._all_suspects, self._unsettled, self._complete, mono() - self._began
+            self._problems,
+            len(self._seen),
+            self._keys,
+            self._all_suspects,
+            self._unsettled,
+            self._complete,
+            mono() - self._began,
         )
 
     async def _pace(self, keys: int) -> None:
@@ -247,7 +253,9 @@ class _Walk:
     async def _silent(self, ids: Collection[str]) -> set[str]:
         if not ids:
             return set()
-        listed, *facts = await self._store.run_many([self._commands.workers(), *(self._commands.worker(w) for w in ids)])
+        listed, *facts = await self._store.run_many(
+            [self._commands.workers(), *(self._commands.worker(w) for w in ids)]
+        )
         alive = {worker for worker, _ in listed}
         return {w for w, fact in zip(ids, facts, strict=True) if fact and w not in alive and "beat" not in fact}
 
@@ -288,7 +296,9 @@ class _Walk:
             calls += (commands.exists(family, job_id) for family in _KEPT)
         replies = await self._store.run_many(calls)
         facts = {job_id: replies[at * width : (at + 1) * width] for at, job_id in enumerate(ids)}
-        queues = await self._queues_of({job_id: {*suspects[job_id], *_named(facts[job_id][0])} for job_id in ids}, facts)
+        queues = await self._queues_of(
+            {job_id: {*suspects[job_id], *_named(facts[job_id][0])} for job_id in ids}, facts
+        )
         places = await self._places(queues)
         await self._pace(len(calls))
         return [
@@ -312,7 +322,9 @@ class _Walk:
         found: dict[str, list[tuple[str, str]]] = {job_id: [] for job_id in queues}
         for start in range(0, len(asked), 10 * PAGE):
             part = asked[start : start + 10 * PAGE]
-            scores = await self._store.run_many([self._commands.score(state, queue, job_id) for job_id, state, queue in part])
+            scores = await self._store.run_many(
+                [self._commands.score(state, queue, job_id) for job_id, state, queue in part]
+            )
             for (job_id, state, queue), score in zip(part, scores, strict=True):
                 if score is not None:
                     found[job_id].append((state.value, queue))

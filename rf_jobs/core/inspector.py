@@ -130,7 +130,9 @@ class Inspector:
                 continue
         return found
 
-    async def page(self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False) -> list[JobRecord]:
+    async def page(
+        self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False
+    ) -> list[JobRecord]:
         """A page of a queue's jobs in one state."""
         listed = await self._store.run(self._commands.range(state, queue, offset, limit, newest_first=newest_first))
         return await self.records([job_id for job_id, _ in listed])
@@ -148,7 +150,9 @@ class Inspector:
         for at in range(0, len(ids), PAGE):
             yield ids[at : at + PAGE]
 
-    async def matching(self, filters: Filters, keep: Callable[[JobRecord], bool] | None = None) -> AsyncIterator[JobRecord]:
+    async def matching(
+        self, filters: Filters, keep: Callable[[JobRecord], bool] | None = None
+    ) -> AsyncIterator[JobRecord]:
         """Dead letters that fit."""
         queues = [filters.queue] if filters.queue else await self.queue_names()
         for queue in queues:
@@ -266,7 +270,9 @@ def _timeline(letter: Envelope | None, meta: dict[str, str], state: str, kept: l
         event, _, detail = rest.partition(" ")
         moments.append(Moment(from_ms(int(at)), event, detail))
     if "started" in meta:
-        moments.append(Moment(from_ms(int(meta["started"])), "started", f"attempt {max(int(meta.get('attempt', '1')), 1)}"))
+        moments.append(
+            Moment(from_ms(int(meta["started"])), "started", f"attempt {max(int(meta.get('attempt', '1')), 1)}")
+        )
     if "finished" in meta and state in ("completed", "cancelled", "expired"):
         moments.append(Moment(from_ms(int(meta["finished"])), state, meta.get("reason", "")))
     order = {"dispatched": 0, "started": 1}
@@ -298,5 +304,3 @@ def _readable(data: bytes | None) -> Envelope | None:
 
 def _moment(value: str | None) -> Any:
     return from_ms(float(value)) if value else None
-
-

@@ -100,17 +100,29 @@ def finish(commands: Commands, ends: Sequence[AttemptEnd], retention: Retention)
 
 def _lost(event: AttemptEnded) -> Event:
     return AttemptLost(
-        event.job_id, event.queue, event.job_class, event.attempt, event.worker, event.wait, event.duration, event.total, event.trace
+        event.job_id,
+        event.queue,
+        event.job_class,
+        event.attempt,
+        event.worker,
+        event.wait,
+        event.duration,
+        event.total,
+        event.trace,
     )
 
 
 def crash_report(worker: str, message: str) -> bytes:
     """The error history's entry for a job whose worker died."""
     now = now_ms()
-    return encode_value({"type": "WorkerLost", "message": message, "traceback": "", "worker": worker, "at": now}, "error")
+    return encode_value(
+        {"type": "WorkerLost", "message": message, "traceback": "", "worker": worker, "at": now}, "error"
+    )
 
 
-def reclaim(commands: Commands, limit: int, max_crashes: int, retention: Retention, queues: Sequence[str]) -> Transition[list[Reclaimed]]:
+def reclaim(
+    commands: Commands, limit: int, max_crashes: int, retention: Retention, queues: Sequence[str]
+) -> Transition[list[Reclaimed]]:
     """Take back jobs whose lease ran out."""
     error = crash_report("", "the worker's lease ran out: it died, hung, or lost the server")
 
@@ -169,10 +181,14 @@ def unpark(commands: Commands, queue: str, jobs: dict[str, str]) -> Transition[l
     )
 
 
-def bury_parked(commands: Commands, queue: str, older_ms: int, limit: int, retention: Retention) -> Transition[list[str]]:
+def bury_parked(
+    commands: Commands, queue: str, older_ms: int, limit: int, retention: Retention
+) -> Transition[list[str]]:
     """Bury jobs that nobody could run in time."""
     message = f"no worker that knows its class came within {older_ms / 1000:g} s (park_ttl_seconds)"
-    error = encode_value({"type": "UnknownJobClass", "message": message, "traceback": "", "worker": "", "at": now_ms()}, "error")
+    error = encode_value(
+        {"type": "UnknownJobClass", "message": message, "traceback": "", "worker": "", "at": now_ms()}, "error"
+    )
 
     def announce(ids: list[str]) -> Iterable[Event]:
         for each in ids:

@@ -6,7 +6,6 @@ A payload that does not fit its class is refused with the field's name, when it 
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,9 +33,14 @@ def _from_builtin(kind: type[Any], value: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=_to_builtin)
 
 
-@lru_cache(maxsize=None)
+_decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
+
+
 def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind, dec_hook=_from_builtin)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=_from_builtin)
+    return decoder
 
 
 def encode_payload(job: Any, entry: JobClass) -> bytes:
@@ -61,7 +65,9 @@ def decode_payload(entry: JobClass, data: bytes | msgspec.Raw, version: int) -> 
         if version != entry.version:
             data = _encoder.encode(entry.type.upgrade(_plain.decode(data), version))
         return _decoder(entry.type).decode(data)
-    except Exception as error:  # upgrade() and validators are the user's code: whatever they raise, the payload is at fault
+    except (
+        Exception
+    ) as error:  # upgrade() and validators are the user's code: whatever they raise, the payload is at fault
         raise SerializationError(
             f"the payload does not fit {entry.name} version {entry.version}: {_place(error)};"
             " mend the payload, or give the class a default or an upgrade()"
@@ -73,7 +79,9 @@ def encode_value(value: Any, what: str) -> bytes:
     try:
         return _encoder.encode(value)
     except (NotImplementedError, TypeError, ValueError, RecursionError) as error:
-        raise SerializationError(f"{what} of type {type(value).__qualname__} cannot be written as JSON: {error}") from None
+        raise SerializationError(
+            f"{what} of type {type(value).__qualname__} cannot be written as JSON: {error}"
+        ) from None
 
 
 def decode_value(data: bytes) -> Any:

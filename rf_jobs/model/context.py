@@ -195,7 +195,7 @@ class JobContext:
         now = now_ms()
         ctx = cls(
             job_id=str(job_id or new_id()), job_class=job_class, queue=queue, attempt=attempt, max_attempts=max_attempts,
-            dispatched_ms=now, started_ms=now, deadline_ms=now + round(timeout * 1000), fencing_token=now, token="fake",
+            dispatched_ms=now, started_ms=now, deadline_ms=now + round(timeout * 1000), fencing_token=now, token="fake",  # noqa: S106 (names a lease, guards nothing)
             worker="fake", desk=None if manager is None else _FakeDesk(manager), headers=headers,
         )  # fmt: skip
         ctx.restore(state)

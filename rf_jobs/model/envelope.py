@@ -74,7 +74,9 @@ def decode(data: bytes) -> Envelope:
     try:
         envelope = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise SerializationError(f"the envelope is damaged: {error}; its bytes begin with {bytes(data[:60])!r}") from None
+        raise SerializationError(
+            f"the envelope is damaged: {error}; its bytes begin with {bytes(data[:60])!r}"
+        ) from None
     if envelope.v != WIRE_VERSION:
         raise SerializationError(
             f"the envelope has version {envelope.v}, this worker reads version {WIRE_VERSION}; upgrade the worker"

@@ -41,6 +41,8 @@ class JobEvent(Event, gc=False):
 
 
 class JobDispatched(JobEvent, gc=False):
+    """A job is in the store."""
+
     state: str
     delay_ms: int = 0
     priority: int = 1
@@ -60,6 +62,8 @@ class DispatchRejected(Event, gc=False):
 
 
 class JobsPromoted(Event, gc=False):
+    """Delayed jobs came due and are ready."""
+
     queue: str
     count: int
     lag_ms: int
@@ -75,10 +79,12 @@ class AttemptEvent(JobEvent, gc=False):
 
 
 class JobStarted(AttemptEvent, gc=False):
-    pass
+    """A handler is about to run."""
 
 
 class AttemptEnded(AttemptEvent, gc=False):
+    """An attempt is over."""
+
     duration: float
     """How long the handler ran."""
     total: float
@@ -88,7 +94,7 @@ class AttemptEnded(AttemptEvent, gc=False):
 
 
 class JobCompleted(AttemptEnded, gc=False):
-    pass
+    """The handler returned."""
 
 
 class FailedAttempt(AttemptEnded, gc=False):
@@ -102,6 +108,8 @@ class FailedAttempt(AttemptEnded, gc=False):
 
 
 class JobRetried(FailedAttempt, gc=False):
+    """It failed and will be tried again."""
+
     delay: float = 0.0
 
 
@@ -114,10 +122,12 @@ class JobDiscarded(FailedAttempt, gc=False):
 
 
 class JobExpired(FailedAttempt, gc=False):
-    pass
+    """It was fetched after its expiry, and did not run."""
 
 
 class JobSnoozed(FailedAttempt, gc=False):
+    """The handler asked to run later; not an attempt."""
+
     delay: float = 0.0
 
 
@@ -126,7 +136,7 @@ class JobReleased(FailedAttempt, gc=False):
 
 
 class JobParked(FailedAttempt, gc=False):
-    pass
+    """This worker does not know its class."""
 
 
 class JobCrashed(FailedAttempt, gc=False):
@@ -138,6 +148,8 @@ class AttemptLost(AttemptEnded, gc=False):
 
 
 class JobReclaimed(JobEvent, gc=False):
+    """Taken back from a worker that fell silent."""
+
     crashes: int
     worker: str
     died: bool
@@ -147,15 +159,17 @@ class JobReclaimed(JobEvent, gc=False):
 
 
 class JobUnparked(JobEvent, gc=False):
-    pass
+    """A worker that knows its class came; it is ready again."""
 
 
 class JobReplayed(JobEvent, gc=False):
+    """A dead letter is ready again."""
+
     traceparent: str = ""
 
 
 class JobForgotten(JobEvent, gc=False):
-    pass
+    """A dead letter was removed for good."""
 
 
 class JobCancelled(JobEvent, gc=False):
@@ -169,32 +183,46 @@ class CancelRequested(JobEvent, gc=False):
 
 
 class QueuePaused(Event, gc=False):
+    """Workers stop fetching from it."""
+
     queue: str
 
 
 class QueueResumed(Event, gc=False):
+    """Workers fetch from it again."""
+
     queue: str
 
 
 class QueueCleared(Event, gc=False):
+    """Its waiting jobs were removed."""
+
     queue: str
     count: int
 
 
 class WorkerEvent(Event, gc=False):
+    """Something happened to a worker."""
+
     worker: str
 
 
 class WorkerStarted(WorkerEvent, gc=False):
+    """It is about to fetch."""
+
     queues: tuple[str, ...]
     slots: int
 
 
 class WorkerStopping(WorkerEvent, gc=False):
+    """It was told to stop, with so many jobs running."""
+
     running: int
 
 
 class WorkerStopped(WorkerEvent, gc=False):
+    """It has stopped: so many jobs ended by themselves, so many were handed back."""
+
     drained: int
     released: int
 
@@ -221,6 +249,8 @@ class JobsFetched(WorkerEvent, gc=False):
 
 
 class LeaseLost(JobEvent, gc=False):
+    """The worker found out that a job it runs is no longer its own."""
+
     worker: str
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Never, dataclass_transform
 
 from rf_jobs.model.jobclass import DYNAMIC, JobClass, describe, registry
@@ -126,17 +127,19 @@ class Job:
         return self.__job_class__.options.tags
 
     @classmethod
-    def upgrade(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:
+    def upgrade(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:  # noqa: ARG003 (for subclasses)
         """Turn a payload that was written by ``version`` of this class into one of today's."""
         return payload
 
 
 def _check_fields(cls: type[Job]) -> None:
-    own = cls.__dict__.get("__annotations__", {})
+    own = inspect.get_annotations(cls)
     for field in own:
         if field in _RESERVED:
             raise InvalidOption(
                 f"class {cls.__qualname__} has a field {field!r}, which is the name of a method of Job; rename the field"
             )
         if field.startswith("__"):
-            raise InvalidOption(f"class {cls.__qualname__} has a field {field!r}; field names must not start with two underscores")
+            raise InvalidOption(
+                f"class {cls.__qualname__} has a field {field!r}; field names must not start with two underscores"
+            )

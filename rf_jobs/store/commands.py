@@ -172,7 +172,9 @@ class Commands:
                 )
                 for i in range(0, len(flat), 9)
             ]  # fmt: skip
-            moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
+            moved = [
+                (text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)
+            ]
             return Fetched(now, due, parked, moved, jobs)
 
         return Call("fetch", (worker, nonce, wanted, lease_ms, *queues), read, "fetch")
@@ -207,7 +209,12 @@ class Commands:
         return Call("ack", args, read, "finish")
 
     def beat(
-        self, worker: str, believed_ms: int, lease_ms: int, facts: dict[str, Arg], leases: Iterable[tuple[str, str, str]]
+        self,
+        worker: str,
+        believed_ms: int,
+        lease_ms: int,
+        facts: dict[str, Arg],
+        leases: Iterable[tuple[str, str, str]],
     ) -> Call[Beaten]:
         """``leases``: (queue, id, token) of those to extend."""
         args: list[Arg] = [worker, believed_ms, lease_ms, len(facts)]
@@ -217,7 +224,9 @@ class Commands:
             args += lease
         return Call("extend", args, lambda r: Beaten(r[0], text(r[1]), texts(r[2]), texts(r[3])), "beat")
 
-    def reclaim(self, limit: int, max_crashes: int, retention: Retention, error: bytes, queues: Sequence[str]) -> Call[list[Reclaimed]]:
+    def reclaim(
+        self, limit: int, max_crashes: int, retention: Retention, error: bytes, queues: Sequence[str]
+    ) -> Call[list[Reclaimed]]:
         def read(r: Any) -> list[Reclaimed]:
             return [
                 Reclaimed(text(r[i]), text(r[i + 1]), int(r[i + 2]), bool(int(r[i + 3])), text(r[i + 4]))
@@ -227,7 +236,9 @@ class Commands:
         return Call("reclaim", (limit, max_crashes, *retention.dead, error, *queues), read, "reclaim")
 
     def cancel(self, job_id: str, queue: str, reason: str, retention: Retention) -> Call[tuple[str, bool]]:
-        return Call("admin", (job_id, queue, reason, *retention.cancelled), lambda r: (text(r[0]), bool(r[1])), "cancel")
+        return Call(
+            "admin", (job_id, queue, reason, *retention.cancelled), lambda r: (text(r[0]), bool(r[1])), "cancel"
+        )
 
     def revive(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
         return Call("admin", (queue, *ids), texts, "revive")
@@ -269,7 +280,9 @@ class Commands:
 
     # --- plain reads -------------------------------------------------------------------------------------------
 
-    def range(self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False) -> Call[list[tuple[str, float]]]:
+    def range(
+        self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False
+    ) -> Call[list[tuple[str, float]]]:
         """Ids of a queue's state with their scores."""
         key = self.keys.of(STATE_KEYS[state], queue)
         args: list[Arg] = ["ZRANGE", key, offset, offset + limit - 1]

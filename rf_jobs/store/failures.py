@@ -8,7 +8,18 @@ from redis import exceptions as rx
 
 from rf_jobs.words.errors import BackendError
 
-_TRANSIENT = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "UNBLOCKED", "NOREPLICAS", "MOVED", "ASK")
+_TRANSIENT = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "UNBLOCKED",
+    "NOREPLICAS",
+    "MOVED",
+    "ASK",
+)
 
 
 class Failure(Enum):
@@ -31,7 +42,9 @@ def kind(error: BaseException) -> Failure:
         return Failure.NO_SCRIPT
     if isinstance(error, (rx.AuthenticationError, rx.AuthorizationError, rx.NoPermissionError)):
         return Failure.DENIED
-    if isinstance(error, (rx.BusyLoadingError, rx.ReadOnlyError, rx.TryAgainError, rx.ClusterDownError, rx.MasterDownError)):
+    if isinstance(
+        error, (rx.BusyLoadingError, rx.ReadOnlyError, rx.TryAgainError, rx.ClusterDownError, rx.MasterDownError)
+    ):
         return Failure.TRANSIENT
     if isinstance(error, (rx.ConnectionError, rx.TimeoutError, OSError, EOFError)):
         return Failure.DENIED if "invalid username-password" in message or "WRONGPASS" in message else Failure.LOST
@@ -53,7 +66,7 @@ def explain(error: BaseException, url: str, op: str) -> BackendError:
         return BackendError(f"{op}: the server at {url} is out of memory and takes no more jobs: {error}; {hint}")
     if what is Failure.LOST:
         hint = "is it running, and is redis_url right?"
-        return BackendError(f"{op}: no answer from the server at {url}: {error or type(error).__name__}; {hint}")
+        return BackendError(f"{op}: no answer from the server at {url}: {str(error) or type(error).__name__}; {hint}")
     if what is Failure.TRANSIENT:
         return BackendError(f"{op}: the server at {url} cannot serve now: {error}; it may be failing over, try again")
     return BackendError(f"{op}: the server at {url} answered with an error: {error}")

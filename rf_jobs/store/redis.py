@@ -37,13 +37,13 @@ SAFE_POLICY = "noeviction"
 _NO_RETRY = 0
 
 
-def _ignore(op: str, took: float, error: str) -> None:
+def _ignore(_op: str, _took: float, _error: str) -> None:
     return
 
 
 def pause_before(attempt: int) -> float:
     """Capped exponential backoff with full jitter, in seconds; for reconnecting."""
-    return random.uniform(0.2, 1.0) * min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(attempt, 10))  # noqa: S311
+    return random.uniform(0.2, 1.0) * min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(attempt, 10))  # noqa: S311
 
 
 class _Server:
@@ -71,7 +71,9 @@ class _Server:
         self.version = str(info.get("valkey_version") or info.get("redis_version") or "0")
         major = int(str(info.get("redis_version", "0")).split(".")[0])
         if major < 6:
-            raise BackendError(f"the server at {self.shown_url} is version {self.version}; rf-jobs needs Redis 6.2 or Valkey 7.2")
+            raise BackendError(
+                f"the server at {self.shown_url} is version {self.version}; rf-jobs needs Redis 6.2 or Valkey 7.2"
+            )
         self.flags = major >= 7
         policy = str(info.get("maxmemory_policy", SAFE_POLICY))
         if policy != SAFE_POLICY and not self.allow_eviction:
@@ -104,7 +106,13 @@ class AsyncStore:
     """Runs calls on an event loop. Opens its connections at first use; ``aclose`` closes them."""
 
     def __init__(
-        self, url: str, namespace: str = "rf", *, allow_eviction: bool = False, retry_for: float = 5.0, observer: Observer = _ignore
+        self,
+        url: str,
+        namespace: str = "rf",
+        *,
+        allow_eviction: bool = False,
+        retry_for: float = 5.0,
+        observer: Observer = _ignore,
     ) -> None:
         self.url = url
         self.server = _Server(namespace, url, allow_eviction=allow_eviction)
@@ -223,13 +231,23 @@ class AsyncStore:
 class SyncStore:
     """Runs calls without an event loop: for the supervisor and the lease thread."""
 
-    def __init__(self, url: str, namespace: str = "rf", *, allow_eviction: bool = False, timeout: float = 3.0, retry_for: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        namespace: str = "rf",
+        *,
+        allow_eviction: bool = False,
+        timeout: float = 3.0,
+        retry_for: float = 5.0,
+    ) -> None:
         self.server = _Server(namespace, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.retry_for = retry_for
         self._ready = False
         try:
-            self._client = redis.Redis.from_url(url, retry=Retry(NoBackoff(), _NO_RETRY), **_client_options(url, timeout))
+            self._client = redis.Redis.from_url(
+                url, retry=Retry(NoBackoff(), _NO_RETRY), **_client_options(url, timeout)
+            )
         except ValueError as error:
             raise ConfigError(f"redis_url is {self.server.shown_url!r}: {error}") from None
 
@@ -240,7 +258,7 @@ class SyncStore:
         while True:
             try:
                 if not self._ready:
-                    self.server.learn(cast("dict[str, Any]", self._client.info()))
+                    self.server.learn(self._client.info())
                     self._ready = True
                     self.server.welcome(self._once(self.commands.hello(new_token(16))))
                 return self._once(call)

@@ -24,7 +24,8 @@ class Backoff(Protocol):
     def __call__(self, attempt: int, error: BaseException | None) -> Duration: ...
 
 
-BackoffLike = Duration | Backoff | Callable[[int, BaseException | None], Duration]
+Policy = Callable[[int, BaseException | None], Duration]
+BackoffLike = Duration | Backoff | Policy
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Exponential:
         return full - random.random() * full * self.jitter  # noqa: S311 (spreads load, guards nothing)
 
 
-def policy(value: BackoffLike) -> Backoff:
+def policy(value: BackoffLike) -> Policy:
     """``value`` as a policy; raises ``InvalidOption`` where it is none."""
     if isinstance(value, (int, float, timedelta)) and not isinstance(value, bool):
         return Fixed(value)

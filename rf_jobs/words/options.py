@@ -81,7 +81,7 @@ def timeout_seconds(value: Duration) -> float:
     return result
 
 
-def priority(value: object) -> Priority:
+def priority(value: Priority | str | int) -> Priority:
     """A priority, also from its number or name."""
     try:
         return Priority[value.upper()] if isinstance(value, str) else Priority(value)

@@ -55,6 +55,6 @@ def moment_ms(value: datetime, what: str = "time") -> int:
     return round(value.timestamp() * 1000)
 
 
-def from_ms(value: int | float) -> datetime:
+def from_ms(value: float) -> datetime:
     """Milliseconds since 1970 as an aware UTC datetime."""
     return datetime.fromtimestamp(value / 1000, UTC)

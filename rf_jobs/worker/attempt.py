@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from rf_jobs.model.context import JobContext
+from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.store.commands import Leased
 from rf_jobs.words.timing import mono, now_ms
@@ -15,7 +16,7 @@ class Attempt:
     """What the runtime knows of a leased job: its lease, and while it runs its context, its task and why it must stop."""
 
     __slots__ = (
-        "began", "began_ms", "ctx", "deadline", "entry", "fetched", "job", "leased", "now_ms", "overran", "place", "stop",
+        "began", "began_ms", "ctx", "deadline", "entry", "fetched", "job", "leased", "letter", "now_ms", "overran", "place", "stop",
         "task", "timeout", "trace",
     )  # fmt: skip
 
@@ -32,6 +33,7 @@ class Attempt:
         self.deadline = 0.0
         self.timeout = 0.0
         self.ctx: JobContext | None = None
+        self.letter: Envelope | None = None
         self.entry: JobClass | None = None
         self.job: Any = None
         self.task: asyncio.Task[Any] | None = None

@@ -16,10 +16,10 @@ import msgspec
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.store.commands import Beaten
+from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.leases import LeaseTable
 from rf_jobs.worker.pool import WorkerPool
-from rf_jobs.words.config_settings import Settings
 
 log = logging.getLogger("rf_jobs.worker")
 

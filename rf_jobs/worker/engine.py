@@ -17,11 +17,11 @@ from typing import Any
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import EventBus, JobOverran, LeaseLost, LoopLagged
 from rf_jobs.store.commands import Fetched
+from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.leases import LeaseTable
 from rf_jobs.worker.outcome import Account, Policy, Stopped, decide
-from rf_jobs.words.timing import mono
 
 log = logging.getLogger("rf_jobs.worker")
 TICK_SECONDS = 0.1
@@ -262,7 +262,7 @@ class Engine:
                 async with asyncio.timeout(min(self._grace, 2.0)):
                     await self._idle.wait()
             except TimeoutError:
-                log.error("%d jobs ignore the shutdown; they are given up", len(self._running))
+                log.error("%d jobs ignore the shutdown; they are given up", len(self._running))  # noqa: TRY400
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -18,10 +18,10 @@ from rf_jobs.core.transitions import AttemptEnd, Transition
 from rf_jobs.model.events import JobsFetched
 from rf_jobs.store.commands import Fetched, Retention
 from rf_jobs.store.redis import pause_before
-from rf_jobs.worker.appetite import Appetite
-from rf_jobs.worker.config import QueueOrder
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono
+from rf_jobs.worker.appetite import Appetite
+from rf_jobs.worker.config import QueueOrder
 
 log = logging.getLogger("rf_jobs.worker")
 MAX_ENDS = 500
@@ -115,7 +115,11 @@ class Fetcher:
             steps.append(transitions.finish(self._commands, ends, self._retention))
         if wanted:
             # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
-            steps.append(transitions.fetch(self._commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()))
+            steps.append(
+                transitions.fetch(
+                    self._commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()
+                )
+            )
         try:
             replies = await self._lifecycle.apply_all(steps, retry_for=PATIENCE_SECONDS)
         except RfJobsError as error:
@@ -133,7 +137,11 @@ class Fetcher:
     async def _failed(self, error: RfJobsError) -> None:
         """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
         self._failures += 1
-        log.log(logging.WARNING if self._failures <= 3 or self._failures % 20 == 0 else logging.DEBUG, "%s; trying again", error)
+        log.log(
+            logging.WARNING if self._failures <= 3 or self._failures % 20 == 0 else logging.DEBUG,
+            "%s; trying again",
+            error,
+        )
         self._lifecycle.bus.emit(JobsFetched(self._worker, 0, type(error).__name__))
         await asyncio.sleep(pause_before(self._failures))
 

@@ -20,11 +20,11 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.model import codec
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.jobclass import JobClass, registry
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.control import Retry, Snooze, Steer
 from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.isolation import FRAME, Reply, Request, Setup
 from rf_jobs.worker.outcome import describe
-from rf_jobs.words.config_settings import Settings
-from rf_jobs.words.control import Retry, Snooze, Steer
 
 
 class Isolated:
@@ -42,7 +42,7 @@ class Isolated:
             job = codec.decode_payload(entry, request.args, request.ver)
             value = asyncio.run(self._call(entry, job, request))
             return Reply("returned", value=msgspec.Raw(codec.encode_value(value, "the result")))
-        except BaseException as error:  # noqa: BLE001 (SystemExit too is only the job's)
+        except BaseException as error:  # SystemExit too is only the job's
             return _describe(error, entry)
 
     async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:

@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.worker.attempt import Attempt
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, WorkerError
+from rf_jobs.worker.attempt import Attempt
 
 log = logging.getLogger("rf_jobs.worker")
 FRAME = struct.Struct(">I")
@@ -77,7 +77,9 @@ class IsolatedFailure(ExecutionFailed):
 class Child:
     """One child process and the socket to it. ``start`` makes one."""
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -135,7 +137,9 @@ class ChildProcesses:
         if entry is None or ctx is None:
             raise WorkerError("only an attempt that was opened can run in a child")
         if entry.type.__module__ == "__main__":
-            raise WorkerError(f"{entry.name} is to run in a process of its own, but is defined in a script; move it to a module")
+            raise WorkerError(
+                f"{entry.name} is to run in a process of its own, but is defined in a script; move it to a module"
+            )
         fields = {
             "job_id": ctx.id, "job_class": ctx.job_class, "queue": ctx.queue, "attempt": ctx.attempt,
             "max_attempts": ctx.max_attempts, "dispatched_ms": letter.at, "started_ms": attempt.now_ms,
@@ -185,7 +189,8 @@ def _result(reply: Reply) -> Any:
         "raised": lambda: IsolatedFailure(reply),
     }
     if reply.verdict in steer:
-        raise steer[reply.verdict]()
+        error = steer[reply.verdict]()
+        raise error
     return msgspec.json.decode(reply.value)
 
 

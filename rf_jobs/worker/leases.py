@@ -102,7 +102,17 @@ class LeaseTable:
         """Say how the worker is doing."""
         p = pulse
         _HEADER.pack_into(
-            self._buffer, 0, p.worker.encode(), p.slots, p.busy, p.buffered, p.state, p.done, p.busy_seconds, p.last_progress, p.port
+            self._buffer,
+            0,
+            p.worker.encode(),
+            p.slots,
+            p.busy,
+            p.buffered,
+            p.state,
+            p.done,
+            p.busy_seconds,
+            p.last_progress,
+            p.port,
         )
 
     def pulse(self) -> Pulse:

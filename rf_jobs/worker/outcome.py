@@ -114,7 +114,14 @@ def decide(outcome: Outcome, policy: Policy, account: Account) -> AttemptEnd | N
     if isinstance(outcome, Failed):
         return _failed(outcome, policy, account)
     if isinstance(outcome, Crashed):
-        return _end(account, "crash", JobCrashed, reason=outcome.message, error=WorkerError(outcome.message), number=policy.max_crashes)
+        return _end(
+            account,
+            "crash",
+            JobCrashed,
+            reason=outcome.message,
+            error=WorkerError(outcome.message),
+            number=policy.max_crashes,
+        )
     return None
 
 
@@ -133,7 +140,15 @@ def _complete(outcome: Completed, policy: Policy, account: Account) -> AttemptEn
             # The work is done: running it again would do it twice, and hiding the fault would lose the result.
             return _failed(Failed(error, "decode", for_good=True), policy, account)
     event = JobCompleted(
-        leased.id, leased.queue, account.job_class, leased.attempt, account.worker, account.wait, account.duration, account.total, account.trace
+        leased.id,
+        leased.queue,
+        account.job_class,
+        leased.attempt,
+        account.worker,
+        account.wait,
+        account.duration,
+        account.total,
+        account.trace,
     )
     return AttemptEnd(Ending("complete", leased.queue, leased.id, leased.token, policy.result_ttl_ms, "", data), event)
 
@@ -152,7 +167,9 @@ def _failed(outcome: Failed, policy: Policy, account: Account) -> AttemptEnd:
             return _end(account, "bury", JobDied, reason="backoff", error=InvalidOption(f"backoff failed: {broken!r}"))
         reason = "requested" if isinstance(error, Retry) else outcome.reason
         return _end(account, "retry", JobRetried, reason=reason, error=error, delay=delay)
-    return _end(account, "bury", JobDied, reason="requested" if isinstance(error, Fail) else outcome.reason, error=error)
+    return _end(
+        account, "bury", JobDied, reason="requested" if isinstance(error, Fail) else outcome.reason, error=error
+    )
 
 
 def is_last(outcome: Failed, policy: Policy, attempt: int) -> bool:
@@ -174,8 +191,14 @@ def _delay(error: BaseException, policy: Policy, attempt: int) -> float:
 
 
 def _end(
-    account: Account, verb: str, kind: type[FailedAttempt], *, reason: str, error: BaseException | None = None,
-    delay: float | None = None, number: int = 0,
+    account: Account,
+    verb: str,
+    kind: type[FailedAttempt],
+    *,
+    reason: str,
+    error: BaseException | None = None,
+    delay: float | None = None,
+    number: int = 0,
 ) -> AttemptEnd:
     leased = account.leased
     error_type = message = trace = ""
@@ -193,7 +216,7 @@ def _end(
         leased.id, leased.queue, account.job_class, leased.attempt, account.worker, account.wait, account.duration,
         account.total, account.trace, reason, error_type, message, trace,
     )  # fmt: skip
-    event: AttemptEnded = kind(*fields) if delay is None else kind(*fields, delay)
+    event: AttemptEnded = kind(*fields, *(() if delay is None else (delay,)))
     number = number if delay is None else round(delay * 1000)
     return AttemptEnd(Ending(verb, leased.queue, leased.id, leased.token, number, reason, data, account.trace), event)
 
@@ -212,7 +235,11 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         trace = "".join(tb.format_exception(error)).encode("utf-8", "replace").decode()
     except Exception:
         trace = ""
-    return name, _short(message, MAX_MESSAGE), trace if len(trace) <= MAX_TRACEBACK else "...\n" + trace[-MAX_TRACEBACK:]
+    return (
+        name,
+        _short(message, MAX_MESSAGE),
+        trace if len(trace) <= MAX_TRACEBACK else "...\n" + trace[-MAX_TRACEBACK:],
+    )
 
 
 def _short(text: str, limit: int = 200) -> str:

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
 from rf_jobs.model.jobclass import Registry, registry
 from rf_jobs.store.commands import Beaten
 from rf_jobs.store.redis import SyncStore
+from rf_jobs.words.backoff import BackoffLike
+from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
+from rf_jobs.words.ids import new_token
+from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite
+from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
@@ -24,10 +30,6 @@ from rf_jobs.worker.leases import RUNNING, STOPPING, STUCK, LeaseTable, Pulse
 from rf_jobs.worker.runner import Runner
 from rf_jobs.worker.threads import Threads
 from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, BeatThread, Caretaker, worker_facts
-from rf_jobs.words.backoff import BackoffLike
-from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
-from rf_jobs.words.ids import new_token
-from rf_jobs.words.timing import mono
 
 log = logging.getLogger("rf_jobs.worker")
 
@@ -83,7 +85,11 @@ class WorkerPool:
         self._table = table or LeaseTable(table_capacity(self.config), self.queues)
         self._registry = registry
         self._defaults = _Defaults(
-            jobs.max_attempts, jobs.backoff_seconds, settings.timeout_seconds or jobs.timeout_seconds, round(jobs.result_ttl_seconds * 1000), settings.max_crashes,
+            jobs.max_attempts,
+            jobs.backoff_seconds,
+            settings.timeout_seconds or jobs.timeout_seconds,
+            round(jobs.result_ttl_seconds * 1000),
+            settings.max_crashes,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._beats: BeatThread | None = None
@@ -123,11 +129,11 @@ class WorkerPool:
         desk = StoreDesk(manager, lambda ctx, by: self._engine.extended(ctx.id, by))
         runner = Runner(
             worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
-            desk=desk, threads=self._threads, isolation=self._isolation, on_start=lambda attempt: self._engine.started(attempt),
+            desk=desk, threads=self._threads, isolation=self._isolation, on_start=self._started,
         )  # fmt: skip
         self._engine = Engine(
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
-            lambda end, place: self._fetcher.ended(end, place), lambda: self._fetcher.poke(),
+            self._ended, self._poke,
         )  # fmt: skip
         self._fetcher = Fetcher(
             manager.lifecycle, self.id, self._order, appetite, manager.retention, lease_ms=round(settings.lease_seconds * 1000),
@@ -138,13 +144,29 @@ class WorkerPool:
             max_crashes=settings.max_crashes, park_ttl=settings.park_ttl_seconds, every=settings.lease_seconds / 3,
         )  # fmt: skip
 
+    # The engine and the fetcher each call the other; these stand between them.
+    def _started(self, attempt: Attempt) -> None:
+        self._engine.started(attempt)
+
+    def _ended(self, end: AttemptEnd, place: int) -> None:
+        self._fetcher.ended(end, place)
+
+    def _poke(self) -> None:
+        self._fetcher.poke()
+
     def _start_beats(self) -> None:
         settings, manager = self.config.settings, self.manager
         jobs = manager.settings.jobs
-        store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server)
+        store = SyncStore(
+            jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server
+        )
         loop = asyncio.get_running_loop()
         beater = Beater(
-            store, self._table, lease=settings.lease_seconds, grace=settings.grace_seconds, facts=worker_facts(self.queues)
+            store,
+            self._table,
+            lease=settings.lease_seconds,
+            grace=settings.grace_seconds,
+            facts=worker_facts(self.queues),
         )
 
         def deliver(beaten: Beaten) -> None:
@@ -175,7 +197,10 @@ class WorkerPool:
             async with asyncio.timeout(5.0):
                 await asyncio.shield(self._fetch_task)
         except TimeoutError:
-            log.error("%d outcomes could not be delivered; those jobs will be taken back and run again", self._fetcher.undelivered)
+            log.error(
+                "%d outcomes could not be delivered; those jobs will be taken back and run again",
+                self._fetcher.undelivered,
+            )
         await self._end_tasks()
         bus.emit(WorkerStopped(self.id, drained, released))
         log.info("worker %s stopped: %d jobs finished, %d handed back", self.id, drained, released)
@@ -229,7 +254,14 @@ class WorkerPool:
             failures, self._extension_failures = self._extension_failures, 0
             self.manager.bus.emit(
                 WorkerBeat(
-                    self.id, self.slots, self._engine.running(), self._engine.buffered(), self.queues, max(0.0, spent - busy), now - at, failures
+                    self.id,
+                    self.slots,
+                    self._engine.running(),
+                    self._engine.buffered(),
+                    self.queues,
+                    max(0.0, spent - busy),
+                    now - at,
+                    failures,
                 )
             )
             at, busy = now, spent
@@ -246,7 +278,11 @@ class WorkerPool:
     def on_beat(self, beaten: Beaten) -> None:
         """A heartbeat was answered: stop what was cancelled or lost."""
         if self._instance and beaten.instance != self._instance:
-            log.error("the server was emptied or replaced (instance %s, was %s); going on with what is there", beaten.instance or "none", self._instance)
+            log.error(
+                "the server was emptied or replaced (instance %s, was %s); going on with what is there",
+                beaten.instance or "none",
+                self._instance,
+            )
             self._spawn("hello", self._hello())
         if beaten.instance:
             self._instance = beaten.instance
@@ -297,5 +333,3 @@ class WorkerPool:
     def stuck(self) -> int:
         """Threads that were given up, and coroutines that ignore their cancellation."""
         return self._threads.stuck + self._engine.unstoppable
-
-

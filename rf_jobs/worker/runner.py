@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -17,14 +18,26 @@ from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import AttemptLost, EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.worker.attempt import Attempt
-from rf_jobs.worker.isolation import JobCrash
-from rf_jobs.worker.outcome import Account, Completed, Crashed, Failed, Lost, Outcome, Policy, Stopped, decide, describe, is_last
-from rf_jobs.worker.threads import Threads
 from rf_jobs.words.backoff import BackoffLike
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, SerializationError
 from rf_jobs.words.options import timeout_seconds
 from rf_jobs.words.timing import millis, mono
+from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.isolation import JobCrash
+from rf_jobs.worker.outcome import (
+    Account,
+    Completed,
+    Crashed,
+    Failed,
+    Lost,
+    Outcome,
+    Policy,
+    Stopped,
+    decide,
+    describe,
+    is_last,
+)
+from rf_jobs.worker.threads import Threads
 
 log = logging.getLogger("rf_jobs.worker")
 ISOLATE_AFTER_CRASHES = 2
@@ -70,11 +83,10 @@ class Runner:
 
     async def perform(self, attempt: Attempt) -> AttemptEnd | None:
         """Run an attempt to its end; None where its lease was lost and nothing may be told to the store."""
-        outcome, letter = self._open(attempt)
+        opened = self._open(attempt)
+        letter = opened if isinstance(opened, Envelope) else attempt.letter
         policy = self._policy(attempt, letter)
-        if outcome is None:
-            assert letter is not None
-            outcome = await self._run(attempt, letter, policy)
+        outcome = await self._run(attempt, opened, policy) if isinstance(opened, Envelope) else opened
         account = self._account(attempt, letter)
         if isinstance(outcome, Failed) and is_last(outcome, policy, attempt.leased.attempt):
             await self._tell_failed(attempt, outcome)
@@ -82,40 +94,52 @@ class Runner:
         if end is None:
             a = account
             self._bus.emit(
-                AttemptLost(a.leased.id, a.leased.queue, a.job_class, a.leased.attempt, a.worker, a.wait, a.duration, a.total, a.trace)
+                AttemptLost(
+                    a.leased.id,
+                    a.leased.queue,
+                    a.job_class,
+                    a.leased.attempt,
+                    a.worker,
+                    a.wait,
+                    a.duration,
+                    a.total,
+                    a.trace,
+                )
             )
         return end
 
     # --- before ------------------------------------------------------------------------------------------------
 
-    def _open(self, attempt: Attempt) -> tuple[Outcome | None, Envelope | None]:
+    def _open(self, attempt: Attempt) -> Envelope | Outcome:
         """Read the message. Answers with an outcome where it can't or must not be run."""
         leased = attempt.leased
         attempt.begin()
         try:
-            letter = envelope.decode(leased.data)
+            letter = attempt.letter = envelope.decode(leased.data)
         except SerializationError as error:
             if envelope.is_newer(leased.data):
-                return Stopped("park", "its envelope is of a newer version than this worker reads"), None
-            return Failed(error, "decode", for_good=True), None
+                return Stopped("park", "its envelope is of a newer version than this worker reads")
+            return Failed(error, "decode", for_good=True)
         if letter.exp and attempt.now_ms >= letter.exp:
-            return Stopped("expire", "not started in time"), letter
+            return Stopped("expire", "not started in time")
         entry = self._registry.find(letter.job)
         if entry is None:
-            return Stopped("park", f"no worker knows the class {letter.job}"[:200]), letter
+            return Stopped("park", f"no worker knows the class {letter.job}"[:200])
         if letter.ver > entry.version:
-            return Stopped("park", f"written by version {letter.ver} of the class, this worker has {entry.version}"), letter
-        attempt.entry = entry
+            return Stopped("park", f"written by version {letter.ver} of the class, this worker has {entry.version}")
         try:
             attempt.job = codec.decode_payload(entry, letter.args, letter.ver)
         except SerializationError as error:
-            return Failed(error, "decode", for_good=True), letter
-        return None, letter
+            return Failed(error, "decode", for_good=True)
+        attempt.entry = entry
+        return letter
 
     def _policy(self, attempt: Attempt, letter: Envelope | None) -> Policy:
         entry, job, defaults = attempt.entry, attempt.job, self._defaults
         if entry is None or job is None:
-            return Policy(defaults.max_attempts, defaults.backoff, defaults.result_ttl_ms, max_crashes=defaults.max_crashes)
+            return Policy(
+                defaults.max_attempts, defaults.backoff, defaults.result_ttl_ms, max_crashes=defaults.max_crashes
+            )
         options, dynamic = entry.options, entry.dynamic
         attempts = options.max_attempts
         backoff = options.backoff
@@ -134,9 +158,7 @@ class Runner:
             defaults.max_crashes,
         )
 
-    def _timeout(self, attempt: Attempt) -> float:
-        entry = attempt.entry
-        assert entry is not None
+    def _timeout(self, attempt: Attempt, entry: JobClass) -> float:
         value = attempt.job.timeout() if "timeout" in entry.dynamic else entry.options.timeout
         return self._defaults.timeout if value is None else timeout_seconds(value)
 
@@ -155,10 +177,9 @@ class Runner:
     # --- the run -----------------------------------------------------------------------------------------------
 
     async def _run(self, attempt: Attempt, letter: Envelope, policy: Policy) -> Outcome:
-        entry = attempt.entry
-        assert entry is not None
+        entry = attempt.job.__job_class__
         try:
-            attempt.timeout = self._timeout(attempt)
+            attempt.timeout = self._timeout(attempt, entry)
             ctx = attempt.ctx = self._context(attempt, letter, policy)
             if attempt.leased.attempt > 1 or attempt.leased.crashes:
                 ctx.restore(await self._desk.load_checkpoint(ctx))
@@ -166,13 +187,19 @@ class Runner:
             self._on_start(attempt)
             if self._bus.wants(JobStarted):
                 leased = attempt.leased
-                self._bus.emit(JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait))
+                self._bus.emit(
+                    JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait)
+                )
             attempt.task = asyncio.current_task()
             if attempt.stop:  # it was told to stop between the fetch and here
                 return self._interrupted(attempt, None)
             if self._middleware.wraps_runs:
                 value = await self._middleware.run(ctx, attempt.job, lambda: self._handle(attempt, letter, entry, ctx))
-            elif entry.is_async and attempt.leased.crashes < ISOLATE_AFTER_CRASHES and entry.options.executor != "process":
+            elif (
+                entry.is_async
+                and attempt.leased.crashes < ISOLATE_AFTER_CRASHES
+                and entry.options.executor != "process"
+            ):
                 value = await attempt.job.handle(ctx)
             else:
                 value = await self._handle(attempt, letter, entry, ctx)
@@ -216,13 +243,19 @@ class Runner:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             task.uncancel()
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)  # a cancellation that is still on its way arrives here and nowhere else
-            except asyncio.CancelledError:
-                pass
             if attempt.stop == "timeout":
                 leased = attempt.leased
-                self._bus.emit(JobOverran(leased.id, leased.queue, attempt.entry.name if attempt.entry else "", self._worker, mono() - attempt.began))
+                self._bus.emit(
+                    JobOverran(
+                        leased.id,
+                        leased.queue,
+                        attempt.entry.name if attempt.entry else "",
+                        self._worker,
+                        mono() - attempt.began,
+                    )
+                )
         return self._interrupted(attempt, None)
 
     def _interrupted(self, attempt: Attempt, error: BaseException | None) -> Outcome:
@@ -238,7 +271,14 @@ class Runner:
         took = mono() - attempt.began
         total = max(0.0, (attempt.now_ms - attempt.leased.first_ms) / 1000) + mono() - attempt.fetched
         return Account(
-            attempt.leased, letter.job if letter else "", self._worker, attempt.wait, attempt.began_ms, took, total, attempt.trace
+            attempt.leased,
+            letter.job if letter else "",
+            self._worker,
+            attempt.wait,
+            attempt.began_ms,
+            took,
+            total,
+            attempt.trace,
         )
 
     async def _tell_failed(self, attempt: Attempt, outcome: Failed) -> None:

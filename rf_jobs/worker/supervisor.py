@@ -7,6 +7,7 @@ its lease table tells which jobs were running (they count a crash) and which wer
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -17,18 +18,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from rf_jobs.client.manager import retention_of
 from rf_jobs.core import transitions
 from rf_jobs.store.commands import Ending
 from rf_jobs.store.redis import SyncStore
-from rf_jobs.client.manager import retention_of
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.timing import mono
 from rf_jobs.worker.child import run_child
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.leases import STARTED, STUCK, Held, LeaseTable
 from rf_jobs.worker.pool import WorkerPool, table_capacity
 from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, worker_facts
-from rf_jobs.words.config_settings import Settings
-from rf_jobs.words.errors import RfJobsError
-from rf_jobs.words.timing import mono
 
 import msgspec  # isort: skip
 
@@ -82,13 +83,12 @@ class Supervisor:
             Member(n, LeaseTable(capacity, self._queues, shared=True)) for n in range(config.settings.processes)
         ]
         self._signals = 0
-        self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._wakeup = socket.socketpair()
 
     def run(self) -> int:
         """Supervise until told to stop; answers with the exit code. Raises ``BackendError`` where the server is not fit
         at the start."""
         self._store.run(self._store.commands.ping())
-        self._wakeup = socket.socketpair()
         for end in self._wakeup:
             end.setblocking(False)
         previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -115,13 +115,10 @@ class Supervisor:
                 member.leaving = member.leaving or mono()
 
     def _sleep(self) -> None:
-        assert self._wakeup is not None
         ready, _, _ = select.select([self._wakeup[0]], [], [], TICK_SECONDS)
         if ready:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 self._wakeup[0].recv(4096)
-            except BlockingIOError:
-                pass
 
     def _round(self) -> None:
         now = mono()
@@ -163,7 +160,11 @@ class Supervisor:
         member.leaving, member.guilty, member.next_beat = 0.0, set(), 0.0
         settings = self._config.settings
         member.beater = Beater(
-            self._store, member.table, lease=settings.lease_seconds, grace=settings.grace_seconds, facts=worker_facts(self._queues, pid)
+            self._store,
+            member.table,
+            lease=settings.lease_seconds,
+            grace=settings.grace_seconds,
+            facts=worker_facts(self._queues, pid),
         )
         log.info("started worker process %d", pid)
 
@@ -196,7 +197,9 @@ class Supervisor:
         error = transitions.crash_report(worker, f"its worker process died: {cause}")
         crashes = self._config.settings.max_crashes
         endings = [
-            Ending("crash", h.queue, h.id, h.token, crashes, cause, error) if h.id in suspects else Ending("release", h.queue, h.id, h.token)
+            Ending("crash", h.queue, h.id, h.token, crashes, cause, error)
+            if h.id in suspects
+            else Ending("release", h.queue, h.id, h.token)
             for h in held
         ]
         try:
@@ -204,7 +207,9 @@ class Supervisor:
                 self._store.run(self._store.commands.finish(endings, self._retention))
             self._store.run(self._store.commands.bye(worker))
         except RfJobsError as problem:
-            log.warning("could not hand back the jobs of process %d: %s; their leases will run out", member.number, problem)
+            log.warning(
+                "could not hand back the jobs of process %d: %s; their leases will run out", member.number, problem
+            )
 
     # --- heartbeats and limits -----------------------------------------------------------------------------------
 
@@ -224,7 +229,9 @@ class Supervisor:
         limit = settings.grace_seconds + KILL_MARGIN_SECONDS
         overdue = {h.id for h in member.table.held() if h.state == STARTED and now > h.deadline + limit}
         if overdue:
-            log.error("killing worker process %d: jobs %s ran past timeout and grace", member.pid, ", ".join(sorted(overdue)))
+            log.error(
+                "killing worker process %d: jobs %s ran past timeout and grace", member.pid, ", ".join(sorted(overdue))
+            )
             member.guilty = overdue
             os.kill(member.pid, signal.SIGKILL)
             return
@@ -261,5 +268,3 @@ def resident_mb(pid: int) -> float:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return 0.0
-
-

@@ -55,7 +55,7 @@ class Threads:
             result, error = None, None
             try:
                 result = context.run(function)
-            except BaseException as raised:  # noqa: BLE001 (it belongs to whoever waits)
+            except BaseException as raised:  # it belongs to whoever waits
                 error = raised
             try:
                 loop.call_soon_threadsafe(self._deliver, future, result, error)

@@ -17,10 +17,10 @@ from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
 from rf_jobs.store.commands import Beaten, Retention
 from rf_jobs.store.redis import SyncStore
-from rf_jobs.worker.leases import STARTED, STATE_NAMES, Held, LeaseTable, Pulse
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
+from rf_jobs.worker.leases import STARTED, STATE_NAMES, Held, LeaseTable, Pulse
 
 log = logging.getLogger("rf_jobs.worker")
 BEAT_SECONDS = 1.0
@@ -39,7 +39,9 @@ class Beater:
     """Sends a worker's heartbeats from what its lease table says; used by a thread of the worker's own process, or by
     the supervisor for its child. Leases follow liveness: only jobs inside their timeout and grace are extended."""
 
-    def __init__(self, store: SyncStore, table: LeaseTable, *, lease: float, grace: float, facts: dict[str, Arg]) -> None:
+    def __init__(
+        self, store: SyncStore, table: LeaseTable, *, lease: float, grace: float, facts: dict[str, Arg]
+    ) -> None:
         self._store = store
         self._table = table
         self._lease = lease
@@ -161,7 +163,9 @@ class Caretaker:
                 transitions.reclaim(self._commands, RECLAIM_LIMIT, self._max_crashes, self._retention, self._queues)
             )
             for job in taken:
-                log.warning("took back job %s on %r from a worker that fell silent (crash %d)", job.id, job.queue, job.crashes)
+                log.warning(
+                    "took back job %s on %r from a worker that fell silent (crash %d)", job.id, job.queue, job.crashes
+                )
             if len(taken) < RECLAIM_LIMIT:
                 break
         for queue in self._queues:
@@ -172,7 +176,9 @@ class Caretaker:
         total = await self._lifecycle.store.run(self._commands.count(State.PARKED, queue))
         if not total:
             return
-        await self._lifecycle.apply(transitions.bury_parked(self._commands, queue, self._park_ttl_ms, RECLAIM_LIMIT, self._retention))
+        await self._lifecycle.apply(
+            transitions.bury_parked(self._commands, queue, self._park_ttl_ms, RECLAIM_LIMIT, self._retention)
+        )
         start = self._parked_from.get(queue, 0)
         listed = await self._lifecycle.store.run(self._commands.range(State.PARKED, queue, start, 200))
         self._parked_from[queue] = start + len(listed) if len(listed) == 200 else 0
