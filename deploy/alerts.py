@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deploy.settings import Settings
+from deploy.settings import JOB, Settings
 from rf_jobs.telemetry.promql import renamed
 
 QUEUE = "{{ $labels.queue }}"
@@ -132,13 +132,14 @@ _LEDGER = Alert(
     summary=f"The ledger of queue {QUEUE} does not add up",
     description=f"Jobs of queue {QUEUE} lost or doubled: {{{{ $value }}}}. What came in is not what is there.",
 )
+# Only the exporter's own scrape job: a worker that can't be scraped must not mute what is known about queues.
 _STALE = Alert(
     name="RFJobsExporterStale",
     severity="page",
     scope="exporter",
     holds="2m",
     expr="time() - max by (cluster, instance) (rf_exporter_last_success_timestamp_seconds) > 60"
-    ' or up{job=~"rf-jobs.*"} == 0',
+    f' or up{{job="{JOB}"}} == 0',
     summary="The exporter {{ $labels.instance }} is blind",
     description="The exporter {{ $labels.instance }} has not read the store for more than a minute (value:"
     " {{ $value | humanize }} seconds), or cannot be scraped (value: 0). Alerts about queues are muted.",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 JOB = "rf-jobs-exporter"
-"""The scrape job; dashboards and rules select ``job=~"rf-jobs.*"``."""
+"""The scrape job of the exporter. Whoever scrapes workers too calls theirs ``rf-jobs-worker``: panels on processes select
+``job=~"rf-jobs.*"``."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A job to see docker-compose work: ``docker compose exec worker rf-jobs dispatch Hello name=you``."""
+"""A job to see docker-compose work: ``docker compose exec worker rf-jobs dispatch Hello``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rf_jobs import Job, JobContext
 class Hello(Job, queue="default", name="Hello"):
     """Says hello in the worker's log."""
 
-    name_: str = "world"
+    person: str = "world"
 
     async def handle(self, ctx: JobContext) -> None:
-        ctx.log(f"hello, {self.name_}")
+        ctx.log(f"hello, {self.person}")

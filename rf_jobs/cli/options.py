@@ -57,7 +57,9 @@ def settings_options(*sections: str, skip: tuple[str, ...] = ()) -> Callable[[F]
     """An option for every setting of these sections, of the same name. A name that two sections have is the later one's."""
     chosen: dict[str, Key] = {}
     for section in sections:
-        chosen |= {key.name: key for key in KEYS.values() if key.section == section and key.path not in (*COMMON, *skip)}
+        chosen |= {
+            key.name: key for key in KEYS.values() if key.section == section and key.path not in (*COMMON, *skip)
+        }
 
     def decorate(function: F) -> F:
         for key in reversed(chosen.values()):
@@ -72,7 +74,7 @@ def setting_option(path: str, *, hidden: bool = False) -> Callable[[F], F]:
     key = KEYS[path]
     name = "--" + key.name.replace("_", "-")
 
-    def remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
+    def remember(ctx: click.Context, _: click.Parameter, value: object) -> None:
         session_of(ctx).overrides[path] = value
 
     flag = isinstance(key.default, bool)
@@ -92,12 +94,16 @@ def _metavar(key: Key) -> str:
     if key.name == "queues":
         return "NAMES"
     kind = type(key.default)
-    return {int: "N", float: "SECONDS" if key.name.endswith("_seconds") else "NUMBER", tuple: "NAMES"}.get(kind, "VALUE")
+    return {int: "N", float: "SECONDS" if key.name.endswith("_seconds") else "NUMBER", tuple: "NAMES"}.get(
+        kind, "VALUE"
+    )
 
 
 def _help(key: Key) -> str:
     default = ",".join(key.default) if isinstance(key.default, tuple) else key.default
-    shown = "" if default in (None, "") else f"; default {str(default).lower() if isinstance(default, bool) else default}"
+    shown = (
+        "" if default in (None, "") else f"; default {str(default).lower() if isinstance(default, bool) else default}"
+    )
     sentence = key.description[:1].upper() + key.description[1:]
     return f"{sentence}  [{key.variable}{shown}]"
 
@@ -126,22 +132,38 @@ def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..
 
 def _flags() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-        def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        def remember(ctx: click.Context, _: click.Parameter, value: Any) -> None:
             setattr(session_of(ctx), name, value)
 
         return remember
 
     return [
-        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=keep("verbose"), help="Say more; show tracebacks."),
-        click.option("--json", is_flag=True, expose_value=False, callback=keep("json"), help="Answer with one JSON document."),
-        click.option("--config", metavar="FILE", expose_value=False, callback=keep("config"), help="Read this file instead.  [RF_JOBS_CONFIG]"),
+        click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            callback=keep("verbose"),
+            help="Say more; show tracebacks.",
+        ),
+        click.option(
+            "--json", is_flag=True, expose_value=False, callback=keep("json"), help="Answer with one JSON document."
+        ),
+        click.option(
+            "--config",
+            metavar="FILE",
+            expose_value=False,
+            callback=keep("config"),
+            help="Read this file instead.  [RF_JOBS_CONFIG]",
+        ),
     ]
 
 
 def paging(function: F) -> F:
     """--limit and --offset."""
-    function = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")(function)
-    return click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")(function)
+    offset = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")
+    limit = click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")
+    return limit(offset(function))
 
 
 def confirmation(function: F) -> F:

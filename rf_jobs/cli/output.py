@@ -33,9 +33,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
-    widths = [max(len(column), *(len(row[at]) for row in rows)) if rows else len(column) for at, column in enumerate(columns)]
+    widths = [
+        max(len(column), *(len(row[at]) for row in rows)) if rows else len(column) for at, column in enumerate(columns)
+    ]
     for row in [list(columns), *rows]:
-        cells = [cell.rjust(width) if column in right else cell.ljust(width) for cell, width, column in zip(row, widths, columns, strict=True)]
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns, strict=True)
+        ]
         click.echo("  ".join(cells).rstrip())
 
 
@@ -83,11 +88,15 @@ def busy(what: str) -> Iterator[None]:
         yield
 
 
+def _nobody(_: int) -> None:
+    """Nobody looks."""
+
+
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Any]:
     """A bar; the value is a function to call with how much is done."""
     if not _rich(sys.stderr):
-        yield lambda done: None
+        yield _nobody
         return
     from rich.console import Console  # noqa: PLC0415 (only where it is needed)
     from rich.progress import Progress  # noqa: PLC0415

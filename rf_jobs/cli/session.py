@@ -35,6 +35,15 @@ class Session:
         """Settings with their origins. Raises ``ConfigError``."""
         return load_settings(self.config, overrides=self.overrides)
 
+    def override(self, path: str, value: object) -> None:
+        """Set a setting as an option would; the settings are read again."""
+        self.overrides[path] = value
+        self.__dict__.pop("loaded", None)
+
+    def given(self, path: str) -> bool:
+        """Whether the option for this setting was given."""
+        return self.overrides.get(path) is not None
+
     @property
     def settings(self) -> Settings:
         """The effective settings."""

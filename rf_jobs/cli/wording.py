@@ -17,7 +17,8 @@ def duration(seconds: float | None) -> str:
         return f"{seconds * 1000:.0f} ms" if seconds > 0 else "0 s"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    parts, rest = [], round(seconds)
+    parts: list[str] = []
+    rest = round(seconds)
     for unit, length in _LADDER:
         count, rest = divmod(rest, length)
         if count or parts:

@@ -12,7 +12,7 @@ from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.events import AttemptEnded, JobCompleted, JobDied, JobReleased, JobRetried
 from rf_jobs.model.jobclass import registry
-from rf_jobs.store.commands import Ending, Leased, Retention
+from rf_jobs.store.shapes import Ending, Leased, Retention
 from rf_jobs.words.errors import InvalidOption, StaleLease
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.timing import Duration, millis, mono, now_ms

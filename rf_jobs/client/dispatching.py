@@ -19,7 +19,7 @@ from rf_jobs.model.envelope import WIRE_VERSION, Envelope
 from rf_jobs.model.events import DispatchRejected, JobDispatched
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.store.commands import Draft
+from rf_jobs.store.shapes import Draft
 from rf_jobs.words import options as checks
 from rf_jobs.words.errors import PayloadTooLarge, RfJobsError
 from rf_jobs.words.ids import new_id, queue_name
@@ -56,9 +56,10 @@ class Preparer:
             tags = checks.tags((*tags, *choices.tags))
         now = now_ms()
         when = choices.when
+        job_id = choices.id or new_id()
         letter = Envelope(
             WIRE_VERSION,
-            str(choices.id or new_id()),
+            str(job_id),
             entry.name,
             queue,
             now,
@@ -81,7 +82,7 @@ class Preparer:
             letter.id, queue, entry.name, "scheduled" if when else "ready", max(0, letter.due - now) if when else 0,
             letter.pri, letter.hdr.tp if letter.hdr is not None else "",
         )  # fmt: skip
-        return Dispatching(Draft(letter.id, queue, letter.pri, when, data), event)
+        return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when, data), event)
 
 
 def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:

@@ -21,8 +21,8 @@ from rf_jobs.model import codec, envelope
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
-from rf_jobs.store.commands import Retention
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.store.shapes import Retention
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
 from rf_jobs.words.errors import (
@@ -159,7 +159,7 @@ class QueueManager:
             for (_, choices), item, new in zip(asked, prepared, fresh, strict=True):
                 if not new and choices.id is not None:
                     await self._same_or_refuse(item)
-            return [UUID(item.draft.id) for item in prepared]
+            return [item.id for item in prepared]
 
         result: list[UUID] = await self.middleware.batch(len(asked), send)
         return result
@@ -170,7 +170,7 @@ class QueueManager:
         # For an id of our own making "known" is the answer to our own call sent again.
         if not await self._coalescer.send(item) and choices.id is not None:
             await self._same_or_refuse(item)
-        return UUID(item.draft.id)
+        return item.id
 
     async def _same_or_refuse(self, item: transitions.Dispatching) -> None:
         there = await self.inspector.envelope(item.draft.id)

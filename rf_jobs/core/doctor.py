@@ -14,8 +14,8 @@ from typing import Any, Literal
 from rf_jobs.core.doctor_walk import DeepReport, deep_check
 from rf_jobs.core.inspector import Inspector, queue_info
 from rf_jobs.core.records import QueueInfo, WorkerInfo
-from rf_jobs.store.commands import Survey
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.store.shapes import Survey
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
 
@@ -89,7 +89,8 @@ async def _examine(store: AsyncStore, age_objective: float) -> Findings:
     overdue = {}
     for queue in survey.queues:
         if queue.cards[State.RUNNING]:
-            overdue[queue.name] = len(await store.run(commands.due_before(State.RUNNING, queue.name, late, 1000)))
+            late_ids = await store.run(commands.due_before(State.RUNNING, queue.name, late, 1000))
+            overdue[queue.name] = len(late_ids)
     return Findings(
         info=await store.run(commands.info()),
         pings_ms=pings,

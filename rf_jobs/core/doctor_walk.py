@@ -89,16 +89,20 @@ def judge(job: Standing) -> list[str]:
 def _disagreements(job: Standing, state: str, queue: str) -> list[str]:
     """Where the meta and the structure say different things."""
     meta, wrong = job.meta, []
-    said = meta.get("state", "")
+    said, token = meta.get("state", ""), meta.get("token", "")
     if said != state and not (said == "" and state in _NOT_YET_RUN):
         wrong.append(f"job {job.id} is {state} on {queue!r}, but its meta says {said or 'nothing'}")
     if meta.get("queue", queue) != queue:
         wrong.append(f"job {job.id} is {state} on {queue!r}, but its meta says queue {meta['queue']!r}")
     if state == State.RUNNING:
-        missing = [name for name in ("token", "epoch", "score", "started") if not meta.get(name)]
-        if missing:
-            wrong.append(f"job {job.id} runs on {queue!r} without {', '.join(missing)}")
-    elif State(state).is_final and not meta.get("finished"):
+        missing = [name for name in ("token", "epoch", "score") if not meta.get(name)]
+        if missing or token.startswith("!"):
+            wrong.append(
+                f"job {job.id} runs on {queue!r} without {', '.join(missing) or 'a token that is not used up'}"
+            )
+    elif token and not token.startswith("!"):
+        wrong.append(f"job {job.id} is {state} on {queue!r} and its token {token} was not used up")
+    if State(state).is_final and not meta.get("finished"):
         wrong.append(f"job {job.id} is {state} on {queue!r} without the time at which it ended")
     if "result" in job.kept and state != State.COMPLETED:
         wrong.append(f"job {job.id} is {state} on {queue!r} and has a result")

@@ -10,8 +10,8 @@ from uuid import UUID
 from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.store.commands import QueueSurvey, Survey
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.store.shapes import QueueSurvey, Survey
 from rf_jobs.words.errors import JobNotFound, SerializationError
 from rf_jobs.words.states import FINAL, OPEN, State
 from rf_jobs.words.timing import from_ms
@@ -239,11 +239,11 @@ def build_record(
         attempt=attempt,
         crashes=int(meta.get("crashes", "0")),
         dispatched_at=from_ms(letter.at) if letter else None,
-        started_at=_moment(meta.get("started")),
+        started_at=_moment(meta.get("epoch")),
         finished_at=_moment(meta.get("finished")),
         due_at=from_ms(due) if due is not None else None,
         expires_at=from_ms(letter.exp) if letter and letter.exp else None,
-        worker=meta.get("token", "").partition(".")[0],
+        worker=meta.get("token", "").lstrip("!").partition(".")[0],
         reason=meta.get("reason", ""),
         tags=tuple(letter.tags) if letter else (),
         payload=_payload(letter),
@@ -269,9 +269,9 @@ def _timeline(letter: Envelope | None, meta: dict[str, str], state: str, kept: l
         at, _, rest = line.decode().partition(" ")
         event, _, detail = rest.partition(" ")
         moments.append(Moment(from_ms(int(at)), event, detail))
-    if "started" in meta:
+    if "epoch" in meta:
         moments.append(
-            Moment(from_ms(int(meta["started"])), "started", f"attempt {max(int(meta.get('attempt', '1')), 1)}")
+            Moment(from_ms(int(meta["epoch"])), "started", f"attempt {max(int(meta.get('attempt', '1')), 1)}")
         )
     if "finished" in meta and state in ("completed", "cancelled", "expired"):
         moments.append(Moment(from_ms(int(meta["finished"])), state, meta.get("reason", "")))

@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import msgspec
 
 from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
@@ -28,7 +31,8 @@ from rf_jobs.model.events import (
     QueueResumed,
 )
 from rf_jobs.store.calls import Call
-from rf_jobs.store.commands import Commands, Draft, Ending, Fetched, Reclaimed, Retention
+from rf_jobs.store.commands import Commands
+from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Retention
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import now_ms
 
@@ -43,16 +47,15 @@ class Transition(Generic[R]):
     announce: Callable[[R], Iterable[Event]]
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatching:
+class Dispatching(msgspec.Struct, frozen=True, gc=False):
     """A draft and the event to announce when it is in."""
 
+    id: UUID
     draft: Draft
     event: JobDispatched
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     """How an attempt ends, for the store and for those who listen."""
 
     ending: Ending

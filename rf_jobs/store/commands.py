@@ -3,134 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from rf_jobs.store.calls import Arg, Call, pairs, text, texts
 from rf_jobs.store.keys import JOB_KEYS, SCHEMA_VERSION, STATE_KEYS, Keys
+from rf_jobs.store.shapes import (
+    Beaten,
+    Draft,
+    Ending,
+    Fetched,
+    Reclaimed,
+    Retention,
+    Survey,
+    read_fetched,
+    read_survey,
+)
 from rf_jobs.words.states import State
-
-BAND = 1 << 50
-SCORE_TICKS = 512
-
-
-def score_ms(score: str | bytes | float) -> int:
-    """The time (ms) that a ready score embeds."""
-    return int((float(score) % BAND) / SCORE_TICKS)
-
-
-@dataclass(frozen=True)
-class Retention:
-    """How many finished jobs a queue keeps, and for how long (ms), by state."""
-
-    completed: tuple[int, int] = (1000, 86_400_000)
-    dead: tuple[int, int] = (100_000, 7_776_000_000)
-    cancelled: tuple[int, int] = (1000, 86_400_000)
-    expired: tuple[int, int] = (1000, 86_400_000)
-
-    def args(self) -> list[Arg]:
-        """As the scripts take them."""
-        return [*self.completed, *self.dead, *self.cancelled, *self.expired]
-
-
-@dataclass(slots=True)
-class Draft:
-    """A job on its way into the store."""
-
-    id: str
-    queue: str
-    priority: int
-    when: str
-    """'' now, '+<ms>' from now, '<ms>' at that time."""
-    data: bytes
-
-
-@dataclass(slots=True)
-class Leased:
-    """A job as a fetch hands it over."""
-
-    id: str
-    data: bytes
-    queue: str
-    attempt: int
-    crashes: int
-    epoch: int
-    ready_ms: int
-    first_ms: int
-    previous: str
-    token: str
-
-
-@dataclass(slots=True)
-class Fetched:
-    """What a fetch found."""
-
-    now_ms: int
-    next_due_ms: int
-    parked: int
-    promoted: list[tuple[str, int, int]]
-    """(queue, how many, lag in ms of the oldest)"""
-    jobs: list[Leased]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ends: the verb of an edge, and what it takes."""
-
-    verb: str
-    queue: str
-    id: str
-    token: str
-    number: int = 0
-    """retry, snooze: delay in ms; crash: max crashes; complete: the result's time to live in ms."""
-    reason: str = ""
-    data: bytes = b""
-    """The error's JSON; complete: the result's."""
-    span: str = ""
-
-
-@dataclass(frozen=True)
-class Beaten:
-    """What a heartbeat brought."""
-
-    now_ms: int
-    instance: str
-    lost: list[str]
-    stop: list[str]
-
-
-@dataclass(frozen=True)
-class Reclaimed:
-    """A job taken back."""
-
-    queue: str
-    id: str
-    crashes: int
-    died: bool
-    token: str
-
-
-@dataclass
-class QueueSurvey:
-    """One queue at one instant. Times are milliseconds since 1970, None where there is nothing."""
-
-    name: str
-    cards: dict[str, int]
-    oldest_ready_ms: int | None
-    oldest_running_ms: int | None
-    next_due_ms: int | None
-    oldest_dead_ms: int | None
-    paused: bool
-    ledger: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class Survey:
-    """All queues at one instant."""
-
-    now_ms: int
-    instance: str
-    queues: list[QueueSurvey]
 
 
 class Commands:
@@ -162,22 +50,7 @@ class Commands:
 
     def fetch(self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str]) -> Call[Fetched]:
         token = f"{worker}.{nonce}"
-
-        def read(reply: Any) -> Fetched:
-            now, due, parked, promoted, flat = reply
-            jobs = [
-                Leased(
-                    flat[i].decode(), flat[i + 1], flat[i + 2].decode(), int(flat[i + 3]), int(flat[i + 4]),
-                    int(flat[i + 5]), score_ms(flat[i + 6]), score_ms(flat[i + 7]), flat[i + 8].decode(), token,
-                )
-                for i in range(0, len(flat), 9)
-            ]  # fmt: skip
-            moved = [
-                (text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)
-            ]
-            return Fetched(now, due, parked, moved, jobs)
-
-        return Call("fetch", (worker, nonce, wanted, lease_ms, *queues), read, "fetch")
+        return Call("fetch", (worker, nonce, wanted, lease_ms, *queues), lambda r: read_fetched(r, token), "fetch")
 
     def finish(self, endings: Sequence[Ending], retention: Retention) -> Call[list[int]]:
         """Answers with a verdict for each ending, in the order given: 1 done, 2 done before, 0 refused."""
@@ -276,7 +149,7 @@ class Commands:
         return Call("flush", args, bool, "flush")
 
     def survey(self) -> Call[Survey]:
-        return Call("read", (), _read_survey, "survey")
+        return Call("read", (), read_survey, "survey")
 
     # --- plain reads -------------------------------------------------------------------------------------------
 
@@ -370,34 +243,3 @@ def _scored(reply: Any) -> list[tuple[str, float]]:
     if reply and isinstance(reply[0], (list, tuple)):  # RESP3, or redis-py's own pairing
         return [(text(member), float(score)) for member, score in reply]
     return [(text(reply[i]), float(reply[i + 1])) for i in range(0, len(reply), 2)]
-
-
-_SURVEY_STATES = ("ready", "scheduled", "blocked", "parked", "running", "completed", "dead", "cancelled", "expired")
-_SURVEY_WIDTH = 1 + len(_SURVEY_STATES) + 4 + 3
-
-
-def _read_survey(reply: Any) -> Survey:
-    now, ledger_flat, paused_list, _, instance, flat = reply
-    ledger: dict[str, dict[str, int]] = {}
-    for name, value in pairs(ledger_flat).items():
-        queue, _, event = name.rpartition("|")
-        ledger.setdefault(queue, {})[event] = int(value)
-    paused = set(texts(paused_list))
-    queues = []
-    for at in range(0, len(flat), _SURVEY_WIDTH):
-        row = flat[at : at + _SURVEY_WIDTH]
-        name = text(row[0])
-        heads = [score_ms(score) for score in row[10:14] if score]
-        queues.append(
-            QueueSurvey(
-                name=name,
-                cards=dict(zip(_SURVEY_STATES, (int(n) for n in row[1:10]), strict=True)),
-                oldest_ready_ms=min(heads) if heads else None,
-                oldest_running_ms=int(row[14]) if row[14] else None,
-                next_due_ms=int(float(row[15])) if row[15] else None,
-                oldest_dead_ms=int(float(row[16])) if row[16] else None,
-                paused=name in paused,
-                ledger=ledger.get(name, {}),
-            )
-        )
-    return Survey(now, text(instance), queues)

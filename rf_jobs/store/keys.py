@@ -38,8 +38,10 @@ KEYS: tuple[Key, ...] = (
     Key(
         "meta:<id>",
         "hash",
-        "mutable fields: state, queue, attempt, crashes, token, epoch, score, started, finished, priority, cancel, reason,"
-        " first; absent until the job first leaves ready (or has an unusual priority)",
+        "mutable fields: state; attempt; crashes; token (`<worker>.<nonce>`, with a `!` before it once used up); epoch (ms,"
+        " grows with every lease: when it was taken); score (its place in ready); first (its first such place); previous"
+        " (the last attempt's span); finished (ms); reason; cancel; queue (dead letters); priority, if not normal."
+        " Absent until the job first leaves ready",
         "until the job is collected",
     ),
     Key("ready:<queue>", "zset", "ids ready to run; score = (3 - priority) * 2^50 + milliseconds * 512 + counter"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
 from uuid import UUID
@@ -10,8 +11,12 @@ from uuid import UUID
 from rf_jobs.words.errors import InvalidOption
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-/@+]{1,128}\Z")
-_MASK_62 = (1 << 62) - 1
 _last = [0, 0]
+_generator = random.Random(os.urandom(32))  # noqa: S311 (ids have to be unique, not secret)
+_bits = _generator.getrandbits
+if hasattr(os, "register_at_fork"):
+    # A forked child would draw the same numbers as its parent.
+    os.register_at_fork(after_in_child=lambda: _generator.seed(os.urandom(32)))
 
 
 def new_id() -> UUID:
@@ -27,8 +32,7 @@ def new_id() -> UUID:
         if _last[1] > 0xFFF:
             ms = _last[0] = ms + 1
             _last[1] = 0
-    random = int.from_bytes(os.urandom(8), "big") & _MASK_62
-    return UUID(int=(ms << 80) | (0x7 << 76) | (_last[1] << 64) | (0b10 << 62) | random)
+    return UUID(int=(ms << 80) | (0x7 << 76) | (_last[1] << 64) | (0b10 << 62) | _bits(62))
 
 
 def job_id(value: UUID | str) -> UUID:

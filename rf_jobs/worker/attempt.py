@@ -8,7 +8,7 @@ from typing import Any
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.jobclass import JobClass
-from rf_jobs.store.commands import Leased
+from rf_jobs.store.shapes import Leased
 from rf_jobs.words.timing import mono, now_ms
 
 

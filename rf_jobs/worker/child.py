@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from rf_jobs.client.manager import QueueManager
-from rf_jobs.store.commands import Beaten
+from rf_jobs.store.shapes import Beaten
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.leases import LeaseTable

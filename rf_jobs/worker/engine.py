@@ -16,7 +16,7 @@ from typing import Any
 
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import EventBus, JobOverran, LeaseLost, LoopLagged
-from rf_jobs.store.commands import Fetched
+from rf_jobs.store.shapes import Fetched
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt

@@ -16,8 +16,8 @@ from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import AttemptEnd, Transition
 from rf_jobs.model.events import JobsFetched
-from rf_jobs.store.commands import Fetched, Retention
 from rf_jobs.store.redis import pause_before
+from rf_jobs.store.shapes import Fetched, Retention
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite

@@ -21,7 +21,7 @@ from rf_jobs.model.events import (
     JobRetried,
     JobSnoozed,
 )
-from rf_jobs.store.commands import Ending, Leased
+from rf_jobs.store.shapes import Ending, Leased
 from rf_jobs.words.backoff import BackoffLike, delay_seconds
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, InvalidOption, JobTimeout, SerializationError, WorkerError

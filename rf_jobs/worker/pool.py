@@ -13,8 +13,8 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
 from rf_jobs.model.jobclass import Registry, registry
-from rf_jobs.store.commands import Beaten
 from rf_jobs.store.redis import SyncStore
+from rf_jobs.store.shapes import Beaten
 from rf_jobs.words.backoff import BackoffLike
 from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
 from rf_jobs.words.ids import new_token

@@ -20,8 +20,8 @@ from typing import Any
 
 from rf_jobs.client.manager import retention_of
 from rf_jobs.core import transitions
-from rf_jobs.store.commands import Ending
 from rf_jobs.store.redis import SyncStore
+from rf_jobs.store.shapes import Ending
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono

@@ -15,8 +15,8 @@ from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
-from rf_jobs.store.commands import Beaten, Retention
 from rf_jobs.store.redis import SyncStore
+from rf_jobs.store.shapes import Beaten, Retention
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms

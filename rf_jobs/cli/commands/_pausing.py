@@ -12,7 +12,12 @@ from rf_jobs.client.manager import QueueManager
 
 
 def each_queue(
-    session: Session, names: tuple[str, ...], act: Callable[[QueueManager, str], Awaitable[bool]], word: str, *, force: bool
+    session: Session,
+    names: tuple[str, ...],
+    act: Callable[[QueueManager, str], Awaitable[bool]],
+    word: str,
+    *,
+    force: bool,
 ) -> None:
     """Do it to each queue and say which it was new to. Checks all names first."""
 

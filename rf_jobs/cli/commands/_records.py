@@ -14,7 +14,11 @@ from rf_jobs.words.states import Priority
 def rows_of(records: list[JobRecord], *, payload: bool) -> None:
     """A table of jobs."""
     columns = ["id", "class", "queue", "state", "attempt", "dispatched", "note"]
-    output.table([*columns, *(["payload"] if payload else [])], [_row(record, payload=payload) for record in records], right=("attempt",))
+    output.table(
+        [*columns, *(["payload"] if payload else [])],
+        [_row(record, payload=payload) for record in records],
+        right=("attempt",),
+    )
 
 
 def _row(record: JobRecord, *, payload: bool) -> list[str]:
@@ -55,7 +59,9 @@ def show(record: JobRecord, *, payload: bool) -> None:
     output.table(["time", "event", "detail"], [[when(m.at), m.event, m.detail] for m in record.timeline])
     for error in record.errors:
         ran = f" after {duration((error.at - error.started_at).total_seconds())}" if error.started_at else ""
-        output.heading(f"attempt {error.attempt} failed{ran}, {when(error.at)}, on {clean(error.worker) or 'no worker'}")
+        output.heading(
+            f"attempt {error.attempt} failed{ran}, {when(error.at)}, on {clean(error.worker) or 'no worker'}"
+        )
         click.echo(clean(error.traceback.rstrip() or f"{error.type}: {error.message}", lines=True))
 
 
@@ -68,9 +74,17 @@ def _facts(record: JobRecord) -> list[tuple[str, str]]:
         ("queue", record.queue),
         ("state", record.state + (" (asked to stop)" if record.cancel_requested and record.state == "running" else "")),
         ("reason", record.reason),
-        ("priority", Priority(record.priority).name.lower() if record.priority in list(Priority) else str(record.priority)),
+        (
+            "priority",
+            Priority(record.priority).name.lower() if record.priority in list(Priority) else str(record.priority),
+        ),
         ("attempt", attempts(record) + crashes),
-        ("progress", f"{progress.percentage:.0f} % ({progress.current:g} of {progress.total:g}) {progress.message}" if progress else ""),
+        (
+            "progress",
+            f"{progress.percentage:.0f} % ({progress.current:g} of {progress.total:g}) {progress.message}"
+            if progress
+            else "",
+        ),
         ("dispatched", when(record.dispatched_at)),
         ("due", when(record.due_at) if record.due_at else ""),
         ("expires", when(record.expires_at) if record.expires_at else ""),

@@ -45,7 +45,12 @@ def _belongs(path: str, key: str) -> bool:
 
 def _shape(entry: Entry) -> dict[str, Any]:
     origin = entry.origin
-    return {"value": _masked(entry.value), "origin": origin.kind, "from": origin.name or None, "variable": entry.key.variable}
+    return {
+        "value": _masked(entry.value),
+        "origin": origin.kind,
+        "from": origin.name or None,
+        "variable": entry.key.variable,
+    }
 
 
 def _masked(value: object) -> object:

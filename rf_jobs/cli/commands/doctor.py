@@ -20,9 +20,15 @@ SHOWN = 50
 
 
 @click.command
-@click.option("--deep", is_flag=True, help="Also walk over every job and check that nothing is lost, doubled or left over.")
-@click.option("--limit", type=click.IntRange(1), default=1_000_000, show_default=True, help="Walk over at most so many jobs.")
-@click.option("--keys-per-second", type=click.IntRange(100), default=20_000, show_default=True, help="Walk no faster than this.")
+@click.option(
+    "--deep", is_flag=True, help="Also walk over every job and check that nothing is lost, doubled or left over."
+)
+@click.option(
+    "--limit", type=click.IntRange(1), default=1_000_000, show_default=True, help="Walk over at most so many jobs."
+)
+@click.option(
+    "--keys-per-second", type=click.IntRange(100), default=20_000, show_default=True, help="Walk no faster than this."
+)
 @click.option("--strict", is_flag=True, help="Warnings fail too.")
 @common()
 def doctor(session: Session, deep: bool, limit: int, keys_per_second: int, strict: bool) -> int:
@@ -60,7 +66,12 @@ async def _examine(session: Session, deep: bool, limit: int, rate: int) -> tuple
 def _summary(report: DeepReport) -> Check:
     what = f"{number(report.jobs)} jobs and {number(report.keys)} keys in {report.seconds:.1f} s"
     if report.problems:
-        return Check("deep check", "fail", f"{what}: {len(report.problems)} problems", "see below; please report them, with what happened before")
+        return Check(
+            "deep check",
+            "fail",
+            f"{what}: {len(report.problems)} problems",
+            "see below; please report them, with what happened before",
+        )
     if not report.complete:
         return Check("deep check", "warn", f"{what}; the limit ended the walk", "raise --limit to see all")
     if report.unsettled:

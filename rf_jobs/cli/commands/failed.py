@@ -29,7 +29,9 @@ def filtering(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which dead letters are meant, as ``filters``. All that are given must hold."""
 
     @wraps(function)
-    def command(*args: Any, queue: str | None, job_class: str | None, error: str | None, tag: str | None, **options: Any) -> Any:
+    def command(
+        *args: Any, queue: str | None, job_class: str | None, error: str | None, tag: str | None, **options: Any
+    ) -> Any:
         return function(*args, filters=Filters(queue, job_class, error, tag), **options)
 
     wrapped: Callable[..., Any] = command
@@ -78,14 +80,25 @@ def list_failed(session: Session, filters: Filters, payload: bool, limit: int, o
         click.echo("no dead letters" + (" that fit" if filters != Filters() or offset else ""))
     else:
         rows = [_row(record, payload=payload) for record in records]
-        output.table(["id", "class", "queue", "attempts", "died", "error", *(["payload"] if payload else [])], rows, right=("attempts",))
+        output.table(
+            ["id", "class", "queue", "attempts", "died", "error", *(["payload"] if payload else [])],
+            rows,
+            right=("attempts",),
+        )
         output.page_note(len(records), offset, total)
 
 
 def _row(record: JobRecord, *, payload: bool) -> list[str]:
     last = record.last_error
     error = short(f"{last.type}: {last.message}" if last else record.reason)
-    cells = [str(record.id), class_name(record.job_class), record.queue, _records.attempts(record), when(record.finished_at), error]
+    cells = [
+        str(record.id),
+        class_name(record.job_class),
+        record.queue,
+        _records.attempts(record),
+        when(record.finished_at),
+        error,
+    ]
     return [*cells, *([short(_records.as_json(record.payload), 80)] if payload else [])]
 
 
@@ -134,7 +147,13 @@ def forget(session: Session, ids: tuple[str, ...], filters: Filters, everything:
 
 
 @failed.command("purge")
-@click.option("--older-than", type=duration, required=True, metavar="DURATION", help="Those that died longer ago than this: 30d, 12h.")
+@click.option(
+    "--older-than",
+    type=duration,
+    required=True,
+    metavar="DURATION",
+    help="Those that died longer ago than this: 30d, 12h.",
+)
 @filtering
 @confirmation
 @common()
@@ -155,7 +174,9 @@ def _one_by_one(
 
     done = session.run(work)
     if session.json:
-        output.document({"jobs": [{"id": job_id, word: new} for job_id, new in done.items()], "count": sum(done.values())})
+        output.document(
+            {"jobs": [{"id": job_id, word: new} for job_id, new in done.items()], "count": sum(done.values())}
+        )
     else:
         for job_id, new in done.items():
             click.echo(f"{job_id}: {word}" if new else f"{job_id}: is no dead letter")
@@ -163,7 +184,13 @@ def _one_by_one(
 
 
 def _many(
-    session: Session, filters: Filters, act: Callable[[QueueManager], Awaitable[int]], verb: str, word: str, *, yes: bool
+    session: Session,
+    filters: Filters,
+    act: Callable[[QueueManager], Awaitable[int]],
+    verb: str,
+    word: str,
+    *,
+    yes: bool,
 ) -> int:
     async def count(manager: QueueManager) -> int:
         await _known(manager, filters)

@@ -23,12 +23,20 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]), help="Only these; repeat it.  [default: all]")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State]),
+    help="Only these; repeat it.  [default: all]",
+)
 @click.option("--queue", "queue", help="Only this queue.  [default: all]")
 @click.option("--payload", is_flag=True, help="Show payloads (they may hold personal data).")
 @paging
 @common()
-def list_jobs(session: Session, states: Sequence[str], queue: str | None, payload: bool, limit: int, offset: int) -> None:
+def list_jobs(
+    session: Session, states: Sequence[str], queue: str | None, payload: bool, limit: int, offset: int
+) -> None:
     """List jobs by state and queue: waiting ones in the order in which they come, finished ones newest first."""
     chosen = [State(state) for state in states] or list(State)
 
@@ -125,7 +133,9 @@ async def wait_and_tell(manager: QueueManager, session: Session, job_id: str, ti
         failure = error
     if session.json:
         state = State.COMPLETED.value if failure is None else (await manager.job(job_id)).state
-        output.document({"id": job_id, "state": state, "result": result, "error": None if failure is None else str(failure)})
+        output.document(
+            {"id": job_id, "state": state, "result": result, "error": None if failure is None else str(failure)}
+        )
     elif failure is not None:
         click.echo(str(failure), err=True)
     else:

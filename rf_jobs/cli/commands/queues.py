@@ -29,7 +29,9 @@ def queues(session: Session, limit: int, offset: int) -> None:
     if not found:
         click.echo("no queue has ever held a job")
         return
-    output.table(["queue", *STATES, "oldest ready", ""], [_row(info) for info in shown], right=(*STATES, "oldest ready"))
+    output.table(
+        ["queue", *STATES, "oldest ready", ""], [_row(info) for info in shown], right=(*STATES, "oldest ready")
+    )
     output.page_note(len(shown), offset, len(found))
 
 

@@ -11,8 +11,7 @@ redis.call('HSET', wkey, unpack(fields))
 redis.call('PEXPIRE', wkey, believed + 60000)
 for i = 5 + 2 * n, #ARGV, 3 do
   local queue, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local m = redis.call('HMGET', P .. 'meta:' .. id, 'state', 'token')
-  if m[1] == 'running' and m[2] == token then
+  if redis.call('HGET', P .. 'meta:' .. id, 'token') == token then
     redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
   else
     lost[#lost + 1] = id

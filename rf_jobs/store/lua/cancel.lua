@@ -3,11 +3,11 @@
 -- Reply: {state it was in, or ''; 1 when something was done}
 local id, reason = ARGV[1], ARGV[3]
 local mkey = P .. 'meta:' .. id
-local m = redis.call('HMGET', mkey, 'state', 'queue', 'token')
-local queue = m[2] or ARGV[2]
+local m = redis.call('HMGET', mkey, 'state', 'token')
+local queue = ARGV[2]
 if m[1] == 'running' then
   redis.call('HSET', mkey, 'cancel', reason)
-  local key = P .. 'cancels:' .. string.match(m[3], '^[^.]+')
+  local key = P .. 'cancels:' .. string.match(m[2], '^[^.]+')
   redis.call('SADD', key, id)
   redis.call('PEXPIRE', key, 3600000)
   return {'running', 1}

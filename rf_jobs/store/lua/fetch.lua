@@ -3,34 +3,42 @@
 -- The same nonce sent again answers with the jobs of the first time that are still held.
 -- Reply: {NOW, due time of the next scheduled job or -1, parked count, promoted, jobs}
 --   promoted: flat queue, count, lag ms of the oldest
---   jobs: flat id, envelope or '', queue, attempt, crashes, epoch, score, first, previous attempt's span or ''
+--   jobs: flat id, envelope or '', queue, score, past. For a job's first attempt past is '', and its epoch is NOW;
+--   otherwise it is 'attempt crashes epoch first previous', first being the score at which it first became ready.
 local worker, nonce, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local wkey = P .. 'worker:' .. worker
 local token = worker .. '.' .. nonce
 local jobs, promoted = {}, {}
+local filled = 0
+local now = int(NOW)
+local META = P .. 'meta:'
+local WIDTH = 5
 
-local function give(id, queue, attempt, crashes, epoch, score, first, previous)
-  local at = #jobs
-  jobs[at + 1], jobs[at + 2], jobs[at + 3], jobs[at + 4] = id, '', queue, attempt
-  jobs[at + 5], jobs[at + 6], jobs[at + 7], jobs[at + 8], jobs[at + 9] = crashes, epoch, score, first, previous
+local function give(id, queue, score, past)
+  jobs[filled + 1], jobs[filled + 2], jobs[filled + 3], jobs[filled + 4], jobs[filled + 5] = id, '', queue, score, past
+  filled = filled + WIDTH
 end
 
 local function envelopes()
-  for from = 1, #jobs, 9 * 1000 do
-    local keys = {}
-    for i = from, math.min(from + 9 * 1000 - 9, #jobs), 9 do keys[#keys + 1] = P .. 'job:' .. jobs[i] end
+  for from = 1, filled, WIDTH * 1000 do
+    local keys, n = {}, 0
+    for i = from, math.min(from + WIDTH * 999, filled), WIDTH do
+      n = n + 1
+      keys[n] = P .. 'job:' .. jobs[i]
+    end
     local found = redis.call('MGET', unpack(keys))
-    for k = 1, #keys do jobs[from + (k - 1) * 9 + 1] = found[k] or '' end
+    for k = 1, n do jobs[from + (k - 1) * WIDTH + 1] = found[k] or '' end
   end
 end
 
 local last = redis.call('HMGET', wkey, 'nonce', 'got')
 if last[1] == nonce then
-  for id in string.gmatch(last[2] or '', '[^ ]+') do
-    local m = redis.call('HMGET', P .. 'meta:' .. id, 'state', 'token', 'queue', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous')
-    if m[1] == 'running' and m[2] == token then
-      redis.call('ZADD', P .. 'running:' .. m[3], 'XX', int(NOW + lease), id)
-      give(id, m[3], m[4], m[5] or '0', m[6], m[7], m[8] or m[7], m[9] or '')
+  -- Sent again: the reply to the first was lost. `got` is 'queue id queue id ...'.
+  for queue, id in string.gmatch(last[2] or '', '([^ ]+) ([^ ]+)') do
+    local m = redis.call('HMGET', META .. id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous')
+    if m[1] == token then
+      redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
+      give(id, queue, m[5], table.concat({m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or ''}, ' '))
     end
   end
   envelopes()
@@ -40,7 +48,7 @@ end
 local paused = {}
 for _, name in ipairs(redis.call('SMEMBERS', P .. 'paused')) do paused[name] = true end
 
-local got = {}
+local got, taken = {}, 0
 local expiry = int(NOW + lease)
 for q = 5, #ARGV do
   local queue = ARGV[q]
@@ -56,30 +64,28 @@ for q = 5, #ARGV do
     promoted[#promoted + 1] = #ids
     promoted[#promoted + 1] = int(NOW - tonumber(due[2]))
   end
-  local room = wanted - #got
+  local room = wanted - taken
   if room > 0 and not paused[queue] then
     local popped = redis.call('ZPOPMIN', P .. 'ready:' .. queue, room)
     if #popped > 0 then
       local leases = {}
       for i = 1, #popped, 2 do
         local id, score = popped[i], popped[i + 1]
-        local mkey = P .. 'meta:' .. id
-        local m = redis.call('HMGET', mkey, 'attempt', 'crashes', 'epoch', 'first', 'previous')
-        local attempt = tonumber(m[1] or '0') + 1
-        local epoch = NOW
-        if m[3] then epoch = math.max(tonumber(m[3]) + 1, NOW) end
-        epoch = int(epoch)
-        if m[4] then
-          redis.call('HSET', mkey, 'state', 'running', 'queue', queue, 'attempt', attempt, 'token', token,
-            'epoch', epoch, 'score', score, 'started', int(NOW))
+        local mkey = META .. id
+        local m = redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous')
+        if m[1] then
+          local attempt, first = tonumber(m[2]) + 1, m[5] or m[4]
+          local epoch = int(math.max(tonumber(m[1]) + 1, NOW))
+          redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
+            'score', score, 'first', first)
+          give(id, queue, score, table.concat({attempt, m[3] or '0', epoch, first, m[6] or ''}, ' '))
         else
-          redis.call('HSET', mkey, 'state', 'running', 'queue', queue, 'attempt', attempt, 'token', token,
-            'epoch', epoch, 'score', score, 'started', int(NOW), 'first', score)
+          redis.call('HSET', mkey, 'state', 'running', 'attempt', '1', 'token', token, 'epoch', now, 'score', score)
+          give(id, queue, score, '')
         end
-        give(id, queue, attempt, m[2] or '0', epoch, score, m[4] or score, m[5] or '')
-        got[#got + 1] = id
-        leases[#leases + 1] = expiry
-        leases[#leases + 1] = id
+        leases[i], leases[i + 1] = expiry, id
+        taken = taken + 1
+        got[taken] = queue .. ' ' .. id
       end
       many('ZADD', P .. 'running:' .. queue, leases)
       count(queue, 'started', #popped / 2)
@@ -87,14 +93,14 @@ for q = 5, #ARGV do
   end
 end
 
-if #got > 0 then
+if taken > 0 then
   redis.call('HSET', wkey, 'nonce', nonce, 'got', table.concat(got, ' '))
   envelopes()
 end
 
 -- What an idle worker needs to know: how long it may sleep, and whether anything is parked.
 local next_due, parked = -1, 0
-if #got < wanted then
+if taken < wanted then
   for q = 5, #ARGV do
     if not paused[ARGV[q]] then
       local head = redis.call('ZRANGE', P .. 'later:' .. ARGV[q], 0, 0, 'WITHSCORES')

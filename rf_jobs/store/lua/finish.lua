@@ -15,12 +15,14 @@ local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expi
 local replies = {}
 local now = int(NOW)
 
--- The fence. Only the holder of the current token may move a running job.
+local META = P .. 'meta:'
+
+-- The fence. Only the holder of the current token may move a job; a token with a '!' before it has been used up.
 local function check(id, token)
-  local m = redis.call('HMGET', P .. 'meta:' .. id, 'state', 'token')
-  if m[2] ~= token then return 0 end
-  if m[1] ~= 'running' then return 2 end
-  return 1
+  local current = redis.call('HGET', META .. id, 'token')
+  if current == token then return 1 end
+  if current == '!' .. token then return 2 end
+  return 0
 end
 
 local function finished(queue, state, ids)
@@ -52,7 +54,7 @@ local function to_ready_where_it_stood(queue, id, mkey)
 end
 
 local function end_as(state, event, queue, id, mkey, reason, err)
-  redis.call('HSET', mkey, 'state', state, 'finished', now, 'reason', reason)
+  redis.call('HSET', mkey, 'state', state, 'queue', queue, 'finished', now, 'reason', reason)
   keep_error(id, err)
   count(queue, event, 1)
   finished(queue, state, {id})
@@ -120,10 +122,11 @@ while i <= #ARGV do
     local ids = {}
     for _ = 1, n do
       local id = ARGV[i]
-      local verdict = check(id, ARGV[i + 1])
+      local token = ARGV[i + 1]
+      local verdict = check(id, token)
       replies[#replies + 1] = verdict
       if verdict == 1 then
-        redis.call('HSET', P .. 'meta:' .. id, 'state', 'completed', 'finished', now)
+        redis.call('HSET', META .. id, 'state', 'completed', 'token', '!' .. token, 'finished', now)
         ids[#ids + 1] = id
         if ARGV[i + 2] ~= '' then
           redis.call('SET', P .. 'result:' .. id, ARGV[i + 2], 'PX', ttl)
@@ -140,9 +143,10 @@ while i <= #ARGV do
     replies[#replies + 1] = verdict
     if verdict == 1 then
       -- A job that was asked to stop does not run again, whatever became of the attempt.
-      local cancel = AGAIN[verb] and redis.call('HGET', P .. 'meta:' .. id, 'cancel')
+      redis.call('HSET', META .. id, 'token', '!' .. token)
+      local cancel = AGAIN[verb] and redis.call('HGET', META .. id, 'cancel')
       if cancel then verb, ARGV[i + 5] = 'discard', cancel end
-      verbs[verb](queue, id, P .. 'meta:' .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+      verbs[verb](queue, id, META .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
     end
     i = i + 8
   end

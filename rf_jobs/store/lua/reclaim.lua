@@ -12,6 +12,7 @@ for q = 6, #ARGV do
   left = left - #ids
   for _, id in ipairs(ids) do
     local token = redis.call('HGET', P .. 'meta:' .. id, 'token') or ''
+    redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
     local crashes, died = crash(queue, id, max, 'lease expired ' .. token, ARGV[5], keep_dead)
     for _, value in ipairs({queue, id, crashes, died, token}) do taken[#taken + 1] = value end
   end

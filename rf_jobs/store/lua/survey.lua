@@ -16,7 +16,7 @@ for _, queue in ipairs(queues) do
   local first = redis.call('ZRANGE', P .. 'running:' .. queue, 0, 49)
   local oldest = ''
   for _, id in ipairs(first) do
-    local started = redis.call('HGET', P .. 'meta:' .. id, 'started')
+    local started = redis.call('HGET', P .. 'meta:' .. id, 'epoch')
     if started and (oldest == '' or tonumber(started) < tonumber(oldest)) then oldest = started end
   end
   out[#out + 1] = oldest

@@ -8,7 +8,7 @@ local function crash(queue, id, max, reason, err, keep_dead)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
   if crashes >= max then
-    redis.call('HSET', mkey, 'state', 'dead', 'finished', int(NOW), 'reason', 'poison')
+    redis.call('HSET', mkey, 'state', 'dead', 'queue', queue, 'finished', int(NOW), 'reason', 'poison')
     redis.call('ZADD', P .. 'dead:' .. queue, int(NOW), id)
     note(id, 'dead', 'poison')
     count(queue, 'dead', 1)

@@ -71,7 +71,7 @@ local function make_ready(queue, ids)
   local args = {}
   for i = 1, n do
     local priority = tonumber(redis.call('HGET', P .. 'meta:' .. ids[i], 'priority') or '1')
-    redis.call('HSET', P .. 'meta:' .. ids[i], 'state', 'ready', 'queue', queue)
+    redis.call('HSET', P .. 'meta:' .. ids[i], 'state', 'ready')
     args[2 * i - 1] = int(band(priority) + first + i - 1)
     args[2 * i] = ids[i]
   end

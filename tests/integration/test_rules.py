@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import generate
+from deploy.files import ROOT, write
+from deploy.recording import RECORDED
+from deploy.rule_tests import Fired
+from deploy.settings import Settings
+from tests.support.programs import run
+
+pytestmark = pytest.mark.prometheus
+
+PROMETHEUS = ROOT / "deploy/prometheus"
+ALERTMANAGER = ROOT / "deploy/alertmanager/alertmanager.yml"
+RUNBOOKS = ROOT / "docs/runbooks"
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]
+]
+ALERTS = [rule for rule in RULES if "alert" in rule]
+NAMES = sorted({rule["alert"] for rule in ALERTS})
+
+
+def passes(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
+    result = run(name, *arguments, cwd=cwd)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    return output
+
+
+def test_promtool_checks_rules_and_configuration() -> None:
+    assert f"SUCCESS: {len(RULES)} rules found" in passes("promtool", "check", "rules", "rules.yml", cwd=PROMETHEUS)
+    passes("promtool", "check", "config", "prometheus.yml", cwd=PROMETHEUS)
+
+
+def test_each_alert_fires_and_does_not() -> None:
+    passes("promtool", "test", "rules", "tests.yml", cwd=PROMETHEUS)
+
+
+@pytest.mark.parametrize("namespace", ["rf", "acme"])
+def test_rules_hold_under_a_namespace(namespace: str, tmp_path: Path) -> None:
+    write(generate.files(namespace), tmp_path)
+    passes("promtool", "test", "rules", "tests.yml", cwd=tmp_path / "deploy/prometheus")
+    assert f"{namespace}_jobs_processed_total" in (tmp_path / "deploy/prometheus/rules.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("broken", "by"),
+    [
+        (" unless on (cluster, queue) queue_paused == 1", ""),
+        ("> (14.4 * 0.005)", "> (0.0001 * 0.005)"),
+        ("abs(rf_ledger_imbalance_jobs) > 0", "rf_ledger_imbalance_jobs > 0"),
+    ],
+)
+def test_a_rule_that_is_wrong_fails_its_test(broken: str, by: str, tmp_path: Path) -> None:
+    rules = (PROMETHEUS / "rules.yml").read_text()
+    assert broken in rules
+    (tmp_path / "rules.yml").write_text(rules.replace(broken, by))
+    (tmp_path / "tests.yml").write_text((PROMETHEUS / "tests.yml").read_text())
+    assert run("promtool", "test", "rules", "tests.yml", cwd=tmp_path).returncode != 0
+
+
+def test_every_alert_is_tested_for_firing_and_for_not() -> None:
+    tests = yaml.safe_load((PROMETHEUS / "tests.yml").read_text())["tests"]
+    asked = [check for test in tests for check in test["alert_rule_test"]]
+    firing = {check["alertname"] for check in asked if check["exp_alerts"]}
+    quiet = {check["alertname"] for check in asked if not check["exp_alerts"]}
+    assert firing == set(NAMES)
+    assert quiet == set(NAMES) - {"RFJobsWatchdog"}
+
+
+def test_the_core_alerts_are_there_with_all_windows() -> None:
+    assert set(NAMES) == {
+        "RFJobsErrorBudgetBurn", "RFJobsQueueStuck", "RFJobsQueueAgeHigh", "RFJobsNoWorkers", "RFJobsDeadLetterGrowing",
+        "RFJobsLedgerMismatch", "RFJobsExporterStale", "RFJobsMetricsAbsent", "RFJobsWatchdog",
+    }  # fmt: skip
+    burn = {rule["labels"]["window"]: rule["labels"]["severity"] for rule in ALERTS if "window" in rule["labels"]}
+    assert burn == {"1h/5m": "page", "6h/30m": "page", "1d/2h": "ticket", "3d/6h": "ticket"}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"] + rule["labels"].get("window", ""))
+def test_annotations_are_whole(rule: dict[str, Any]) -> None:
+    annotations = rule["annotations"]
+    assert set(annotations) == {"summary", "description", "runbook_url", "dashboard_url"}
+    assert "$value" in annotations["description"]
+    assert annotations["runbook_url"].endswith(f"/{rule['alert']}.md")
+    if rule["labels"]["scope"] == "queue":
+        assert "var-queue={{ $labels.queue | urlquery }}" in annotations["dashboard_url"]
+        assert "$labels.queue" in annotations["summary"]
+
+
+def test_every_alert_has_its_runbook_and_no_other_is_there() -> None:
+    assert sorted(page.stem for page in RUNBOOKS.glob("*.md")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runbooks_are_whole(name: str) -> None:
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    assert re.findall(r"^#+ (.*)$", text, re.MULTILINE) == [
+        name, "What it means", "First three queries", "First three commands", "How to silence", "Likely causes",
+    ]  # fmt: skip
+    commands = re.findall(r"^ +\$ (.*)$", text, re.MULTILINE)
+    assert len(commands) == 3
+    known = ("rf-jobs queues", "rf-jobs failed ", "rf-jobs pause ", "rf-jobs doctor", "rf-jobs jobs show ")
+    assert all(command.startswith(known) for command in commands)
+    assert len(re.findall(r"```promql", text)) == 3
+
+
+def test_queries_in_runbooks_parse(tmp_path: Path) -> None:
+    queries = [
+        q for page in RUNBOOKS.glob("*.md") for q in re.findall(r"```promql\n(.*?)```", page.read_text(), re.DOTALL)
+    ]
+    rules = [{"record": "a:query:parsed", "expr": q.strip(), "labels": {"n": str(n)}} for n, q in enumerate(queries)]
+    (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    passes("promtool", "check", "rules", tmp_path / "queries.yml")
+
+
+def test_recorded_series_that_are_used_are_recorded() -> None:
+    assert {rule["record"] for rule in RULES if "record" in rule} == RECORDED
+
+
+def test_links_are_escaped() -> None:
+    fired = Fired("RFJobsQueueStuck", "5", labels={"cluster": "c 1", "queue": "a&b"})
+    url = fired.expected(Settings())["exp_annotations"]["dashboard_url"]
+    assert url.endswith("?var-cluster=c+1&var-queue=a%26b")
+
+
+def test_amtool_checks_the_configuration() -> None:
+    assert "SUCCESS" in passes("amtool", "check-config", ALERTMANAGER)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"] + rule["labels"].get("window", ""))
+def test_alerts_reach_their_receiver(rule: dict[str, Any]) -> None:
+    labels = {"alertname": rule["alert"], "cluster": "c1", "queue": "emails", **rule["labels"]}
+    said = run(
+        "amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", *(f"{k}={v}" for k, v in labels.items())
+    )
+    expected = {"page": "page", "ticket": "ticket", "none": "heartbeat"}[rule["labels"]["severity"]]
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.strip() == expected
+
+
+def test_inhibitions_name_what_exists() -> None:
+    rules = yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"]
+    scopes = {rule["labels"]["scope"] for rule in ALERTS}
+    for rule in rules:
+        text = " ".join(rule["source_matchers"] + rule["target_matchers"])
+        assert set(re.findall(r"RFJobs\w+", text)) <= set(NAMES)
+        assert set(re.findall(r'scope = "(\w+)"', text)) <= scopes
+    assert rules[0] == {
+        "source_matchers": ['alertname = "RFJobsExporterStale"'],
+        "target_matchers": ['scope = "queue"'],
+        "equal": ["cluster"],
+    }
