@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - imported by its own name, from a folder that is mounted into the container
 """A job to see docker-compose work: ``docker compose exec worker rf-jobs dispatch Hello``."""
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rf_jobs.store.calls import Call
+from rf_jobs.store.calls import Call, text
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.failures import Failure, explain, kind
 from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Keys
@@ -123,6 +123,7 @@ class AsyncStore:
         self.observer = observer
         self.closed = False
         self._ready = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
         self._client = self._open(SOCKET_TIMEOUT)
         self._blocking: aredis.Redis | None = None
@@ -187,6 +188,13 @@ class AsyncStore:
     async def _retrying(self, op: str, attempt: Callable[[], Awaitable[T]], retry_for: float) -> T:
         if self.closed:
             raise BackendError(f"{op}: this manager was closed; make a new one")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise BackendError(
+                    f"{op}: this manager belongs to another event loop; make one per loop, or use rf_jobs.sync"
+                )
+            self._loop = loop
         give_up = time.monotonic() + retry_for
         tries = 0
         while True:
@@ -207,12 +215,18 @@ class AsyncStore:
                 self.observer(op, time.perf_counter() - began, "")
                 return result
 
-    async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> bool:
-        """Block until one of the queues gets a job, at most ``timeout`` seconds. A hint: it may miss, and may lie."""
+    async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> str | None:
+        """Block until one of the queues gets a job, at most ``timeout`` seconds; answers which. A hint: it may miss, and
+        may lie. Who can't use it should ``pass_on``."""
         if self._blocking is None:
             self._blocking = self._open(timeout=120.0)
         keys = [self.keys.of("wake", queue) for queue in queues]
-        return await self._blocking.execute_command("BLPOP", *keys, f"{timeout:.3f}") is not None
+        popped = await self._blocking.execute_command("BLPOP", *keys, f"{timeout:.3f}")
+        return None if popped is None else queues[keys.index(text(popped[0]))]
+
+    async def pass_on(self, queue: str) -> None:
+        """Leave a wake-up to another worker."""
+        await self._client.execute_command("RPUSH", self.keys.of("wake", queue), "1")
 
     async def finals(self) -> Any:
         """A subscription to the ends of watched jobs; its ``get_message`` answers with ``<id> <state>``."""

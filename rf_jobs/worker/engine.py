@@ -59,6 +59,7 @@ class Engine:
         self._idle.set()
         self._stopping = False
         self._hurry = asyncio.Event()
+        self._closed = False
         self.done = 0
         """Attempts that ended."""
         self.busy_seconds = 0.0
@@ -112,7 +113,7 @@ class Engine:
     async def _slot(self) -> None:
         loop = asyncio.get_running_loop()
         in_a_row = 0
-        while True:
+        while not self._closed:
             if not self._buffer:
                 future = loop.create_future()
                 self._waiting.append(future)
@@ -246,24 +247,23 @@ class Engine:
         self._stopping = True
         self.hand_back()
         running = len(self._running)
-        try:
-            async with asyncio.timeout(patience):
-                await asyncio.wait(
-                    [asyncio.ensure_future(self._idle.wait()), asyncio.ensure_future(self._hurry.wait())],
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-        except TimeoutError:
-            pass
+        await self._quiet(patience, self._hurry)
         cut = [a for a in self._running if not a.stop]
         for attempt in cut:
             attempt.interrupt("shutdown")
         if self._running:
-            try:
-                async with asyncio.timeout(min(self._grace, 2.0)):
-                    await self._idle.wait()
-            except TimeoutError:
-                log.error("%d jobs ignore the shutdown; they are given up", len(self._running))  # noqa: TRY400
+            await self._quiet(min(self._grace, 2.0))
+        if self._running:
+            log.error("%d jobs ignore the shutdown; they are given up", len(self._running))
+        self._closed = True
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait(self._tasks, timeout=2.0)
         return running - len(cut), len(cut)
+
+    async def _quiet(self, patience: float, or_else: asyncio.Event | None = None) -> None:
+        """Wait until nothing is held any more, at most so many seconds, or until ``or_else`` is set."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._idle, or_else) if event is not None]
+        await asyncio.wait(waits, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

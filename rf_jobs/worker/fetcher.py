@@ -57,6 +57,8 @@ class Fetcher:
         self._news = asyncio.Event()
         self._dry = asyncio.Event()
         """Set while the last fetch came back short: wait for a wake-up before asking again."""
+        self._room = asyncio.Event()
+        """Set when a slot may have become free."""
         self._idle_for = sleep
         self._fetching = True
         self._draining = False
@@ -70,10 +72,12 @@ class Fetcher:
         self._ends.append(end)
         self._places.append(place)
         self._news.set()
+        self._room.set()
 
     def poke(self) -> None:
         """A slot became free, or something else changed."""
         self._news.set()
+        self._room.set()
 
     def stop_fetching(self) -> None:
         """Ask for no more jobs; outcomes still go out."""
@@ -158,15 +162,21 @@ class Fetcher:
             self._deliver(fetched)
 
     async def wait_for_wakes(self) -> None:
-        """While the queues are dry: block until one gets a job, the next delayed job is due, or the poll is."""
+        """While the queues are dry and there is room: block until a queue gets a job, the next delayed one is due, or the
+        poll is."""
         failures = 0
-        while True:
+        while self._fetching:
             await self._dry.wait()
-            if not self._fetching:
-                return
+            if not self._has_room():
+                # Who listens without room takes wake-ups away from those who have it.
+                self._room.clear()
+                await self._room.wait()
+                continue
             try:
                 # A block of 0 would never end; the server counts in milliseconds.
-                await self._lifecycle.store.wait_for_wake(self._order.names, max(0.002, self._idle_for))
+                queue = await self._lifecycle.store.wait_for_wake(self._order.names, max(0.002, self._idle_for))
+                if queue is not None and not self._has_room():
+                    await self._lifecycle.store.pass_on(queue)
                 failures = 0
             except asyncio.CancelledError:
                 raise
@@ -176,3 +186,6 @@ class Fetcher:
                 await asyncio.sleep(min(self._idle_for, pause_before(failures)))
             self._dry.clear()
             self._news.set()
+
+    def _has_room(self) -> bool:
+        return self._appetite.wanted(self._running(), self._buffered()) > 0

@@ -25,19 +25,9 @@ THE_SIX = {
     "worker_utilization": "gauge",
 }
 FORBIDDEN_LABELS = {
-    "job",
-    "instance",
-    "le",
-    "quantile",
-    "cluster",
-    "worker",
-    "worker_id",
-    "host",
-    "hostname",
-    "pod",
-    "pid",
-}
-FORBIDDEN_LABELS |= {"job_id", "error_message", "message", "tenant", "tag", "tags", "attempt", "unique_key"}
+    "job", "instance", "le", "quantile", "cluster", "worker", "worker_id", "host", "hostname", "pod", "pid", "job_id",
+    "error_message", "message", "tenant", "tag", "tags", "attempt", "unique_key",
+}  # fmt: skip
 
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 
