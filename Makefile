@@ -1,18 +1,19 @@
 # make demo    see it work            make test    everything the tests need, then the tests
 # make lint    ruff, import-linter    make types   mypy --strict, pyright
 # make bench   beside its peers       make clean   remove what make made
+# make generate   dashboards, rules and reference pages, from the code they are made of
 # All of it lives in .venv and .cache of this folder; only `make test` may install Debian packages (scripts/setup-test-tools).
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv dev demo test lint ruff imports format types mypy pyright bench clean
+.PHONY: help venv dev demo test lint ruff imports format types mypy pyright bench generate clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_ARGS ?= -n auto
-CODE := $(wildcard rf_jobs exporters/rf_jobs_exporter tests examples benchmarks grafana)
+CODE := $(wildcard rf_jobs exporters/rf_jobs_exporter tests examples benchmarks grafana deploy docs)
 
 # Tools keep what they download or remember in this folder, not in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
@@ -56,6 +57,10 @@ ruff: dev
 	@$(BIN)/ruff format --check .
 imports: dev
 	@$(BIN)/lint-imports --no-logo
+
+generate: dev
+	@$(BIN)/python -m deploy.generate
+	@$(BIN)/python -m docs.generate
 
 format: dev
 	@$(BIN)/ruff check --fix .

@@ -111,11 +111,19 @@ def _report_json(message: str, kind: str, code: int) -> None:
     click.echo(json.dumps({"error": {"type": kind, "message": message, "exit_code": int(code)}}, ensure_ascii=False))
 
 
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        from rf_jobs.worker.upkeep import package_version  # noqa: PLC0415 (not needed otherwise)
+
+        click.echo(f"rf-jobs {package_version()}")
+        ctx.exit()
+
+
 @click.group(
     cls=App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Every command takes --help. Settings come from rf-jobs.toml, RF_JOBS_* variables and options, in that order.",
 )
-@click.version_option(package_name="rf-jobs", message="%(prog)s %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
 def app() -> None:
     """Background jobs on Redis that you can see through."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
@@ -161,8 +162,8 @@ def _flags() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
 
 def paging(function: F) -> F:
     """--limit and --offset."""
-    offset = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")
-    limit = click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")
+    offset: Callable[[F], F] = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")
+    limit: Callable[[F], F] = click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")
     return limit(offset(function))
 
 
@@ -175,6 +176,6 @@ def confirm(session: Session, question: str, *, yes: bool) -> None:
     """Ask before something that cannot be undone. Without a terminal, --yes is the only answer."""
     if yes:
         return
-    if session.json or not (click.get_text_stream("stdin").isatty() and click.get_text_stream("stderr").isatty()):
+    if session.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise click.UsageError(f"{question} There is nobody to ask; add --yes.")
     click.confirm(question, abort=True, err=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from deploy.files import ROOT, write
 from deploy.recording import RECORDED
 from deploy.rule_tests import Fired
 from deploy.settings import Settings
+from rf_jobs.telemetry.exposition import MetricsCollector, Reading, render
+from rf_jobs.telemetry.names import METRICS, Metric
 from tests.support.programs import run
 
 pytestmark = pytest.mark.prometheus
@@ -36,6 +39,16 @@ def passes(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
 def test_promtool_checks_rules_and_configuration() -> None:
     assert f"SUCCESS: {len(RULES)} rules found" in passes("promtool", "check", "rules", "rules.yml", cwd=PROMETHEUS)
     passes("promtool", "check", "config", "prometheus.yml", cwd=PROMETHEUS)
+
+
+def test_promtool_finds_nothing_to_say_about_the_exposition() -> None:
+    def one(metric: Metric) -> Reading:
+        buckets = dict.fromkeys((*(metric.buckets or ()), inf), 1.0) if metric.kind == "histogram" else {}
+        return Reading(metric, tuple("x" for _ in metric.labels), 1.0, buckets)
+
+    body, _ = render(MetricsCollector(lambda: [one(metric) for metric in METRICS]))
+    result = run("promtool", "check", "metrics", stdin=body.decode())
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_each_alert_fires_and_does_not() -> None:

@@ -26,7 +26,9 @@ def program(name: str) -> str:
     return path
 
 
-def run(name: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, *arguments: str | Path, cwd: Path | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run it to its end; its output is in the answer."""
     command = [program(name), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=cwd, input=stdin)

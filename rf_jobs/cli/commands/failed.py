@@ -201,11 +201,13 @@ def _many(
             found += 1
         return found
 
-    if not yes:
-        confirm(session, f"{verb} {session.run(count)} dead letters?", yes=False)
-    else:
+    if yes:
         session.run(lambda manager: _known(manager, filters))
-    with output.busy(f"{word[:1].upper()}{word[1:]}: dead letters"):
+    else:
+        found = session.run(count)
+        if found:
+            confirm(session, f"{verb} {found} dead letters?", yes=False)
+    with output.busy("going through the dead letters"):
         done = session.run(act)
     if session.json:
         output.document({"count": done})

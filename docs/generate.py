@@ -1,0 +1,140 @@
+"""Pages that are made from the code: ``python -m docs.generate [--check]``. The state machine, the keys, the settings,
+the events."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from msgspec import Meta
+
+from rf_jobs.model import events
+from rf_jobs.store.keys import FINAL_CHANNEL, KEYS
+from rf_jobs.words import config_settings
+from rf_jobs.words.states import EDGES, FINAL, LEDGER_EVENTS, State, mermaid
+
+FOLDER = Path(__file__).parent / "reference"
+NOTICE = "<!-- Made by `python -m docs.generate`; change the code instead. -->\n"
+
+
+def state_machine() -> str:
+    """The diagram and the table of edges."""
+    rows = "\n".join(
+        f"| {edge.verb} | {edge.source or 'new'} | {edge.target or 'gone'} | `{edge.event}` | {edge.because} |" for edge in EDGES
+    )
+    return f"""{NOTICE}
+# The state machine
+
+Drawn from `rf_jobs/words/states.py`. A job is in exactly one of {len(State)} states; {", ".join(FINAL)} are final, though a
+dead letter can be replayed. Every edge is one Lua script that moves the job and counts the event in the ledger.
+
+```mermaid
+{mermaid()}
+```
+
+| edge | from | to | ledger event | when |
+|---|---|---|---|---|
+{rows}
+
+Events that move nothing are counted too: {", ".join(f"`{event}`" for event in LEDGER_EVENTS if event not in {e.event for e in EDGES})}.
+
+**Conservation**, for each queue and at every instant: `dispatched + replayed` = the jobs that stand in
+ready, scheduled, blocked, parked and running, plus all that ever became completed, dead, cancelled or expired. And for each
+final state: all that became so = those still kept + those that left (replayed, discarded, evicted).
+`rf_ledger_imbalance_jobs` is how many jobs these sums miss; `rf-jobs doctor --deep` checks it job by job.
+"""
+
+
+def keys() -> str:
+    """The table of keys."""
+    rows = "\n".join(f"| `{key.name}` | {key.type} | {key.holds} | {key.lives} |" for key in KEYS)
+    return f"""{NOTICE}
+# Keys
+
+Drawn from `rf_jobs/store/keys.py`. All keys of a namespace begin with `{{<namespace>}}:` (default `{{rf}}:`), one hash tag, so
+that every transition is one atomic script. Nothing else may write them; read as you like.
+
+| key | type | holds | lives |
+|---|---|---|---|
+{rows}
+
+Ends of watched jobs are published on the channel `{{<namespace>}}:{FINAL_CHANNEL}` as `<id> <state>`.
+"""
+
+
+def configuration() -> str:
+    """Every setting."""
+    parts = [
+        NOTICE,
+        "# Settings\n",
+        "In `rf-jobs.toml`, in `config/default.toml`, or under `[tool.rf-jobs]` in `pyproject.toml`; overridden by variables,",
+        "overridden by arguments. `rf-jobs config` shows what holds and why. Durations are seconds.",
+    ]
+    for field in dataclasses.fields(config_settings.Settings):
+        table = "jobs" if field.name == "jobs" else f"jobs.{field.name}"
+        cls = get_type_hints(config_settings.Settings)[field.name]
+        prefix = "RF_JOBS_" if field.name == "jobs" else f"RF_JOBS_{field.name.upper()}_"
+        parts += [f"\n## `[{table}]`\n", "| key | default | variable | meaning |", "|---|---|---|---|"]
+        hints = get_type_hints(cls, include_extras=True)
+        for key in dataclasses.fields(cls):
+            parts.append(f"| `{key.name}` | {_shown(key.default)} | `{prefix}{key.name.upper()}` | {_meaning(hints[key.name])} |")
+    return "\n".join(parts) + "\n"
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None or value == () else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _meaning(hint: Any) -> str:
+    if get_origin(hint) is Annotated:
+        for extra in get_args(hint)[1:]:
+            if isinstance(extra, Meta) and extra.description:
+                return extra.description
+    return ""
+
+
+def event_catalogue() -> str:
+    """Every event type with its fields."""
+    rows = []
+    for name, cls in sorted(vars(events).items(), key=lambda item: str(item[0])):
+        if isinstance(cls, type) and issubclass(cls, events.Event) and not cls.__subclasses__():
+            fields = ", ".join(f"`{field}`" for field in cls.__struct_fields__)
+            first = (cls.__doc__ or "").strip().splitlines()[0]
+            rows.append(f"| `{name}` | {first} | {fields} |")
+    return f"""{NOTICE}
+# Events
+
+Drawn from `rf_jobs/model/events.py`. The core emits one typed event for each transition, after the store has accepted it.
+`manager.bus.subscribe(JobCompleted, handler)` is how metrics, traces and logs hear of them, and how your code can.
+
+| event | says | fields |
+|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "state-machine.md": state_machine,
+    "keys.md": keys,
+    "configuration.md": configuration,
+    "events.md": event_catalogue,
+}
+
+
+def main() -> int:
+    """Write the pages, or with ``--check`` say which differ."""
+    stale = [name for name, make in PAGES.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != make()]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/reference/{name} is not what the code says; run python -m docs.generate")
+        return 1 if stale else 0
+    for name in stale:
+        (FOLDER / name).write_text(PAGES[name]())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
