@@ -54,8 +54,11 @@ class Session:
         settings = self.settings
 
         async def connected() -> T:
-            async with QueueManager(settings, retry_for=RETRY_SECONDS) as manager:
+            manager = await QueueManager.connect(settings, retry_for=RETRY_SECONDS)
+            try:
                 return await work(manager)
+            finally:
+                await manager.aclose()
 
         return asyncio.run(connected())
 

@@ -56,21 +56,25 @@ class Commands:
         """Answers with a verdict for each ending, in the order given: 1 done, 2 done before, 0 refused."""
         args = retention.args()
         order: list[int] = []
-        complete: dict[tuple[str, int], list[int]] = {}
+        plain: dict[tuple[str, str], list[int]] = {}
+        valued: dict[tuple[str, str, int], list[int]] = {}
         for at, ending in enumerate(endings):
-            if ending.verb == "complete":
-                complete.setdefault((ending.queue, ending.number), []).append(at)
-            else:
+            if ending.verb != "complete":
                 args += (ending.verb, ending.queue, ending.id, ending.token, ending.number)
                 args += (ending.reason, ending.data, ending.span)
                 order.append(at)
-        for (queue, ttl), members in complete.items():
-            args += ("complete", queue, max(ttl, 1), len(members))
+            elif ending.data:
+                valued.setdefault((ending.queue, ending.token, max(ending.number, 1)), []).append(at)
+            else:
+                plain.setdefault((ending.queue, ending.token), []).append(at)
+        for (queue, token), members in plain.items():
+            args += ("complete", queue, token, len(members))
+            args += [endings[at].id for at in members]
+            order += members
+        for (queue, token, ttl), members in valued.items():
+            args += ("result", queue, token, len(members), ttl)
             for at in members:
-                ending = endings[at]
-                args.append(ending.id)
-                args.append(ending.token)
-                args.append(ending.data)
+                args += (endings[at].id, endings[at].data)
             order += members
 
         def read(reply: Any) -> list[int]:

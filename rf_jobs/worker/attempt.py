@@ -47,11 +47,6 @@ class Attempt:
         """Seconds from ready to started, by the server's clock up to the fetch and ours from there."""
         return max(0.0, (self.now_ms - self.leased.ready_ms) / 1000) + self.began - self.fetched
 
-    @property
-    def server_now_ms(self) -> int:
-        """The server's clock, carried on with ours."""
-        return self.now_ms + round((mono() - self.fetched) * 1000)
-
     def begin(self) -> None:
         """The handler is about to run."""
         self.began = mono()

@@ -28,6 +28,7 @@ from rf_jobs.worker.attempt import Attempt
 log = logging.getLogger("rf_jobs.worker")
 FRAME = struct.Struct(">I")
 """A message's length goes before it."""
+MAX_SUSPECTS = 4
 
 
 class Request(msgspec.Struct):
@@ -127,7 +128,8 @@ class ChildProcesses:
 
     def __init__(self, settings: Settings, limit: int) -> None:
         self._settings = settings
-        self._slots = asyncio.Semaphore(limit)
+        self._declared = asyncio.Semaphore(limit)
+        self._suspects = asyncio.Semaphore(min(limit, MAX_SUSPECTS))
         self._idle: list[Child] = []
         self._all: set[Child] = set()
 
@@ -148,7 +150,8 @@ class ChildProcesses:
             "state": ctx.state,
         }  # fmt: skip
         request = Request(entry.type.__module__, letter.job, letter.ver, letter.args, fields, {"tp": attempt.trace})
-        async with self._slots:
+        # After a crash hundreds of jobs may be suspects at once; they must not start hundreds of interpreters.
+        async with self._declared if entry.options.executor == "process" else self._suspects:
             child = await self._take()
             kept = False
             try:

@@ -98,6 +98,11 @@ class LeaseTable:
                 found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state, deadline))
         return found
 
+    def holds_any(self) -> bool:
+        """Whether there is any lease, by what the worker last reported; cheaper than ``held``."""
+        pulse = self.pulse()
+        return pulse.busy + pulse.buffered > 0
+
     def report(self, pulse: Pulse) -> None:
         """Say how the worker is doing."""
         p = pulse

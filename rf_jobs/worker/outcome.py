@@ -6,6 +6,8 @@ import traceback as tb
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
@@ -31,8 +33,7 @@ MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 12_000
 
 
-@dataclass(slots=True)
-class Completed:
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The handler returned."""
 
     value: Any = None
@@ -82,8 +83,7 @@ class Policy:
     max_crashes: int = 3
 
 
-@dataclass(slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True, gc=False):
     """The attempt's figures, for its event and its error record."""
 
     leased: Leased

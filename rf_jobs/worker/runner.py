@@ -18,10 +18,8 @@ from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import AttemptLost, EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.words.backoff import BackoffLike
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, SerializationError
-from rf_jobs.words.options import timeout_seconds
-from rf_jobs.words.timing import millis, mono
+from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.isolation import JobCrash
 from rf_jobs.worker.outcome import (
@@ -37,6 +35,7 @@ from rf_jobs.worker.outcome import (
     describe,
     is_last,
 )
+from rf_jobs.worker.plans import Defaults, Plan, Plans
 from rf_jobs.worker.threads import Threads
 
 log = logging.getLogger("rf_jobs.worker")
@@ -49,21 +48,6 @@ class Isolation(Protocol):
     async def run(self, attempt: Attempt, letter: Envelope) -> Any: ...
 
 
-class Defaults(Protocol):
-    """What holds where a class says nothing."""
-
-    @property
-    def max_attempts(self) -> int: ...
-    @property
-    def backoff(self) -> BackoffLike: ...
-    @property
-    def timeout(self) -> float: ...
-    @property
-    def result_ttl_ms(self) -> int: ...
-    @property
-    def max_crashes(self) -> int: ...
-
-
 class Runner:
     """Turns attempts into endings. Holds no state of its own between two attempts."""
 
@@ -73,7 +57,7 @@ class Runner:
     ) -> None:  # fmt: skip
         self._worker = worker
         self._registry = registry
-        self._defaults = defaults
+        self._plans = Plans(defaults)
         self._middleware = middleware
         self._bus = bus
         self._desk = desk
@@ -84,10 +68,13 @@ class Runner:
     async def perform(self, attempt: Attempt) -> AttemptEnd | None:
         """Run an attempt to its end; None where its lease was lost and nothing may be told to the store."""
         opened = self._open(attempt)
-        letter = opened if isinstance(opened, Envelope) else attempt.letter
-        policy = self._policy(attempt, letter)
-        outcome = await self._run(attempt, opened, policy) if isinstance(opened, Envelope) else opened
-        account = self._account(attempt, letter)
+        if isinstance(opened, Envelope):
+            plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
+            outcome = await self._run(attempt, opened, plan)
+        else:
+            plan, outcome = self._plans.unknown, opened
+        policy = plan.policy
+        account = self._account(attempt, attempt.letter)
         if isinstance(outcome, Failed) and is_last(outcome, policy, attempt.leased.attempt):
             await self._tell_failed(attempt, outcome)
         end = decide(outcome, policy, account)
@@ -134,41 +121,14 @@ class Runner:
         attempt.entry = entry
         return letter
 
-    def _policy(self, attempt: Attempt, letter: Envelope | None) -> Policy:
-        entry, job, defaults = attempt.entry, attempt.job, self._defaults
-        if entry is None or job is None:
-            return Policy(
-                defaults.max_attempts, defaults.backoff, defaults.result_ttl_ms, max_crashes=defaults.max_crashes
-            )
-        options, dynamic = entry.options, entry.dynamic
-        attempts = options.max_attempts
-        backoff = options.backoff
-        if dynamic:
-            try:
-                attempts = job.max_attempts() if "max_attempts" in dynamic else attempts
-                backoff = job.backoff() if "backoff" in dynamic else backoff
-            except Exception:  # the user's code: the defaults hold then
-                log.exception("%s: an option method raised; using the worker's defaults", entry.name)
-        return Policy(
-            (letter.max if letter else 0) or attempts or defaults.max_attempts,
-            defaults.backoff if backoff is None else backoff,
-            defaults.result_ttl_ms if options.result_ttl is None else millis(options.result_ttl),
-            options.retry_on,
-            options.discard_on,
-            defaults.max_crashes,
-        )
-
-    def _timeout(self, attempt: Attempt, entry: JobClass) -> float:
-        value = attempt.job.timeout() if "timeout" in entry.dynamic else entry.options.timeout
-        return self._defaults.timeout if value is None else timeout_seconds(value)
-
     def _context(self, attempt: Attempt, letter: Envelope, policy: Policy) -> JobContext:
         leased = attempt.leased
         headers = letter.hdr
+        deadline_ms = attempt.now_ms + int((attempt.deadline - attempt.fetched) * 1000)
         return JobContext(
             job_id=leased.id, job_class=letter.job, queue=leased.queue, attempt=leased.attempt,
             max_attempts=policy.max_attempts, dispatched_ms=letter.at, started_ms=attempt.now_ms,
-            deadline_ms=attempt.server_now_ms + round(attempt.timeout * 1000), fencing_token=leased.epoch,
+            deadline_ms=deadline_ms, fencing_token=leased.epoch,
             token=leased.token, worker=self._worker, desk=self._desk, tags=tuple(letter.tags),
             traceparent=headers.tp if headers else "", tracestate=headers.ts if headers else "",
             previous_traceparent=leased.previous, headers=headers.bg if headers else None,
@@ -176,14 +136,14 @@ class Runner:
 
     # --- the run -----------------------------------------------------------------------------------------------
 
-    async def _run(self, attempt: Attempt, letter: Envelope, policy: Policy) -> Outcome:
+    async def _run(self, attempt: Attempt, letter: Envelope, plan: Plan) -> Outcome:
         entry = attempt.job.__job_class__
         try:
-            attempt.timeout = self._timeout(attempt, entry)
-            ctx = attempt.ctx = self._context(attempt, letter, policy)
+            attempt.timeout = plan.timeout
+            attempt.deadline = attempt.began + plan.timeout
+            ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
             if attempt.leased.attempt > 1 or attempt.leased.crashes:
                 ctx.restore(await self._desk.load_checkpoint(ctx))
-            attempt.deadline = mono() + attempt.timeout
             self._on_start(attempt)
             if self._bus.wants(JobStarted):
                 leased = attempt.leased
@@ -195,11 +155,7 @@ class Runner:
                 return self._interrupted(attempt, None)
             if self._middleware.wraps_runs:
                 value = await self._middleware.run(ctx, attempt.job, lambda: self._handle(attempt, letter, entry, ctx))
-            elif (
-                entry.is_async
-                and attempt.leased.crashes < ISOLATE_AFTER_CRASHES
-                and entry.options.executor != "process"
-            ):
+            elif plan.on_loop and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
                 value = await attempt.job.handle(ctx)
             else:
                 value = await self._handle(attempt, letter, entry, ctx)
@@ -268,8 +224,9 @@ class Runner:
         return Stopped("release", "shutdown")
 
     def _account(self, attempt: Attempt, letter: Envelope | None) -> Account:
-        took = mono() - attempt.began
-        total = max(0.0, (attempt.now_ms - attempt.leased.first_ms) / 1000) + mono() - attempt.fetched
+        now = mono()
+        took = now - attempt.began
+        total = max(0.0, (attempt.now_ms - attempt.leased.first_ms) / 1000) + now - attempt.fetched
         return Account(
             attempt.leased,
             letter.job if letter else "",
@@ -291,7 +248,7 @@ class Runner:
             error = ExecutionFailed(f"{kind}: {message}", error_type=kind, traceback=trace)
             error.__cause__ = outcome.error
         try:
-            async with asyncio.timeout(attempt.timeout or self._defaults.timeout):
+            async with asyncio.timeout(attempt.timeout or self._plans.unknown.timeout):
                 await attempt.job.failed(attempt.ctx, error)
         except Exception:
             log.exception("failed() of job %s (%s) raised", attempt.leased.id, attempt.entry.name)

@@ -51,6 +51,7 @@ class Member:
         self.pipe: socket.socket | None = None
         self.beater: Beater | None = None
         self.started = 0.0
+        self.beaten = 0.0
         self.next_beat = 0.0
         self.start_at = 0.0
         self.quick_deaths = 0
@@ -214,9 +215,11 @@ class Supervisor:
     # --- heartbeats and limits -----------------------------------------------------------------------------------
 
     def _beat(self, member: Member, now: float) -> None:
+        if member.beater is not None and member.beater.pause <= BEAT_SECONDS:
+            member.next_beat = min(member.next_beat, member.beaten + BEAT_SECONDS)
         if now < member.next_beat or member.beater is None or not member.table.pulse().worker:
             return
-        member.next_beat = now + BEAT_SECONDS
+        member.beaten, member.next_beat = now, now + member.beater.pause
         beaten = member.beater.beat()
         if beaten is not None and member.pipe is not None:
             try:

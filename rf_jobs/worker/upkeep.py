@@ -24,6 +24,8 @@ from rf_jobs.worker.leases import STARTED, STATE_NAMES, Held, LeaseTable, Pulse
 
 log = logging.getLogger("rf_jobs.worker")
 BEAT_SECONDS = 1.0
+"""Between two heartbeats of a worker that holds jobs: it is told of cancellations with them."""
+IDLE_BEAT_SECONDS = 5.0
 RECLAIM_LIMIT = 100
 
 
@@ -52,6 +54,11 @@ class Beater:
         self._at = mono()
         self.failures = 0
         """Beats in a row that failed."""
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next beat is due: sooner while there are jobs that might be cancelled."""
+        return BEAT_SECONDS if self._table.holds_any() else max(BEAT_SECONDS, min(self._lease / 3, IDLE_BEAT_SECONDS))
 
     def beat(self) -> Beaten | None:
         """One heartbeat; every third of a lease it extends the leases. None where the server could not be reached."""
@@ -125,8 +132,16 @@ class BeatThread:
             beaten = self._beater.beat()
             if beaten is not None:
                 self._deliver(beaten)
-            if self._end.wait(BEAT_SECONDS):
+            if self._wait():
                 return
+
+    def _wait(self) -> bool:
+        """Until the next beat is due; a job that is fetched meanwhile makes it due within a second."""
+        since = mono()
+        while not self._end.wait(BEAT_SECONDS):
+            if mono() - since >= self._beater.pause - BEAT_SECONDS / 2:
+                return False
+        return True
 
     def stop(self) -> None:
         """End, after the beat that may be under way."""

@@ -1,6 +1,7 @@
 -- Ends attempts, many at once, each checked against its token.
 -- ARGV: retention of completed, dead, cancelled, expired (each: count, age ms), then groups.
---   'complete', queue, result ttl ms, n, then n times: id, token, result (JSON or '').
+--   'complete', queue, token, n, then n ids.
+--   'result', queue, token, n, ttl ms, then n times: id, result (JSON).
 --   Any other group is one job: verb, queue, id, token, number, reason, error (JSON or ''), span (traceparent or '').
 --     retry   number = delay ms                              snooze  number = delay ms
 --     bury, discard, expire, park, release                   crash   number = max crashes
@@ -18,10 +19,10 @@ local now = int(NOW)
 local META = P .. 'meta:'
 
 -- The fence. Only the holder of the current token may move a job; a token with a '!' before it has been used up.
-local function check(id, token)
+local function check(id, token, used)
   local current = redis.call('HGET', META .. id, 'token')
   if current == token then return 1 end
-  if current == '!' .. token then return 2 end
+  if current == used then return 2 end
   return 0
 end
 
@@ -116,30 +117,32 @@ end
 local i = 9
 while i <= #ARGV do
   local verb, queue = ARGV[i], ARGV[i + 1]
-  if verb == 'complete' then
-    local ttl, n = ARGV[i + 2], tonumber(ARGV[i + 3])
-    i = i + 4
-    local ids = {}
+  if verb == 'complete' or verb == 'result' then
+    local token, n = ARGV[i + 2], tonumber(ARGV[i + 3])
+    local used = '!' .. token
+    local ttl = verb == 'result' and ARGV[i + 4]
+    i = i + (ttl and 5 or 4)
+    local ids, done = {}, 0
     for _ = 1, n do
       local id = ARGV[i]
-      local token = ARGV[i + 1]
-      local verdict = check(id, token)
+      local verdict = check(id, token, used)
       replies[#replies + 1] = verdict
       if verdict == 1 then
-        redis.call('HSET', META .. id, 'state', 'completed', 'token', '!' .. token, 'finished', now)
-        ids[#ids + 1] = id
-        if ARGV[i + 2] ~= '' then
-          redis.call('SET', P .. 'result:' .. id, ARGV[i + 2], 'PX', ttl)
+        redis.call('HSET', META .. id, 'state', 'completed', 'token', used, 'finished', now)
+        done = done + 1
+        ids[done] = id
+        if ttl then
+          redis.call('SET', P .. 'result:' .. id, ARGV[i + 1], 'PX', ttl)
           redis.call('SADD', P .. 'extras', id)
         end
       end
-      i = i + 3
+      i = i + (ttl and 2 or 1)
     end
-    count(queue, 'completed', #ids)
+    count(queue, 'completed', done)
     finished(queue, 'completed', ids)
   else
     local id, token = ARGV[i + 2], ARGV[i + 3]
-    local verdict = check(id, token)
+    local verdict = check(id, token, '!' .. token)
     replies[#replies + 1] = verdict
     if verdict == 1 then
       -- A job that was asked to stop does not run again, whatever became of the attempt.
