@@ -104,8 +104,8 @@ class Consumer:
 
     async def lease(self, queue: str, count: int, seconds: float) -> list[LeasedJob]:
         """Up to ``count`` jobs."""
-        if not 1 <= count <= 10_000:
-            raise InvalidOption(f"pop_batch was asked for {count!r} jobs; ask for 1 to 10000")
+        if not 1 <= count <= 1_000:
+            raise InvalidOption(f"pop_batch was asked for {count!r} jobs; ask for 1 to 1000")
         if seconds <= 0:
             raise InvalidOption(f"lease is {timedelta(seconds=seconds)}; it must be more than 0 seconds")
         self._nonce += 1

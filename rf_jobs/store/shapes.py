@@ -15,7 +15,7 @@ SCORE_TICKS = 512
 
 def score_ms(score: str | bytes | float) -> int:
     """The time (ms) that a ready score embeds."""
-    return int((float(score) % BAND) / SCORE_TICKS)
+    return int(float(score)) % BAND // SCORE_TICKS
 
 
 @dataclass(frozen=True)
@@ -133,25 +133,17 @@ def read_fetched(reply: Any, token: str) -> Fetched:
     """A fetch's reply; see fetch.lua for its form."""
     now, due, parked, promoted, flat = reply
     jobs = []
-    for i in range(0, len(flat), 5):
-        job_id, queue, score, past = flat[i].decode(), flat[i + 2].decode(), flat[i + 3], flat[i + 4]
-        ready_ms = score_ms(score)
-        if past:
-            attempt, crashes, epoch, first, previous = past.decode().split(" ")
-            job = Leased(
-                job_id,
-                flat[i + 1],
-                queue,
-                int(attempt),
-                int(crashes),
-                int(epoch),
-                ready_ms,
-                score_ms(first),
-                previous,
-                token,
-            )
+    for i in range(0, len(flat), 3):
+        job_id, data, facts = flat[i].decode(), flat[i + 1], flat[i + 2].decode().split(" ")
+        ready_ms = score_ms(facts[1])
+        if len(facts) == 2:
+            job = Leased(job_id, data, facts[0], 1, 0, now, ready_ms, ready_ms, "", token)
         else:
-            job = Leased(job_id, flat[i + 1], queue, 1, 0, now, ready_ms, ready_ms, "", token)
+            queue, _, attempt, crashes, epoch, first, previous = facts
+            first_ms = score_ms(first)
+            job = Leased(
+                job_id, data, queue, int(attempt), int(crashes), int(epoch), ready_ms, first_ms, previous, token
+            )
         jobs.append(job)
     moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
     return Fetched(now, due, parked, moved, jobs)

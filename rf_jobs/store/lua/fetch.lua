@@ -3,8 +3,8 @@
 -- The same nonce sent again answers with the jobs of the first time that are still held.
 -- Reply: {NOW, due time of the next scheduled job or -1, parked count, promoted, jobs}
 --   promoted: flat queue, count, lag ms of the oldest
---   jobs: flat id, envelope or '', queue, score, past. For a job's first attempt past is '', and its epoch is NOW;
---   otherwise it is 'attempt crashes epoch first previous', first being the score at which it first became ready.
+--   jobs: flat id, envelope or '', facts, where facts is 'queue score' for a first attempt (its epoch is NOW), otherwise
+--   'queue score attempt crashes epoch first previous', first being the score at which it first became ready.
 local worker, nonce, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local wkey = P .. 'worker:' .. worker
 local token = worker .. '.' .. nonce
@@ -12,10 +12,11 @@ local jobs, promoted = {}, {}
 local filled = 0
 local now = int(NOW)
 local META = P .. 'meta:'
-local WIDTH = 5
+local NEW = {}
+local WIDTH = 3
 
-local function give(id, queue, score, past)
-  jobs[filled + 1], jobs[filled + 2], jobs[filled + 3], jobs[filled + 4], jobs[filled + 5] = id, '', queue, score, past
+local function give(id, facts)
+  jobs[filled + 1], jobs[filled + 2], jobs[filled + 3] = id, '', facts
   filled = filled + WIDTH
 end
 
@@ -38,7 +39,7 @@ if last[1] == nonce then
     local m = redis.call('HMGET', META .. id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous')
     if m[1] == token then
       redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
-      give(id, queue, m[5], table.concat({m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or ''}, ' '))
+      give(id, table.concat({queue, m[5], m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or ''}, ' '))
     end
   end
   envelopes()
@@ -69,23 +70,27 @@ for q = 5, #ARGV do
     local popped = redis.call('ZPOPMIN', P .. 'ready:' .. queue, room)
     if #popped > 0 then
       local leases = {}
+      -- Most jobs have no meta yet; asking for all at once is cheaper than asking each.
+      local metas = {}
+      for i = 1, #popped, 2 do metas[(i + 1) / 2] = META .. popped[i] end
+      local fresh = redis.call('EXISTS', unpack(metas)) == 0
+      local stem = queue .. ' '
       for i = 1, #popped, 2 do
-        local id, score = popped[i], popped[i + 1]
-        local mkey = META .. id
-        local m = redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous')
+        local id, score, mkey = popped[i], popped[i + 1], metas[(i + 1) / 2]
+        local m = fresh and NEW or redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous')
         if m[1] then
           local attempt, first = tonumber(m[2]) + 1, m[5] or m[4]
           local epoch = int(math.max(tonumber(m[1]) + 1, NOW))
           redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
             'score', score, 'first', first)
-          give(id, queue, score, table.concat({attempt, m[3] or '0', epoch, first, m[6] or ''}, ' '))
+          give(id, table.concat({queue, score, attempt, m[3] or '0', epoch, first, m[6] or ''}, ' '))
         else
           redis.call('HSET', mkey, 'state', 'running', 'attempt', '1', 'token', token, 'epoch', now, 'score', score)
-          give(id, queue, score, '')
+          give(id, stem .. score)
         end
         leases[i], leases[i + 1] = expiry, id
         taken = taken + 1
-        got[taken] = queue .. ' ' .. id
+        got[taken] = stem .. id
       end
       many('ZADD', P .. 'running:' .. queue, leases)
       count(queue, 'started', #popped / 2)
