@@ -50,6 +50,14 @@ class App(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            click.echo(nl=False)  # a pipe that is closed shows here at the latest
+        except BrokenPipeError:  # click would make it 1, which says something else here
+            return _pipe_closed()
+        return result
+
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """What click's test runner and ``run`` call: ends with ``SystemExit``."""
         words = list(sys.argv[1:] if args is None else args)
@@ -66,20 +74,21 @@ class App(click.Group):
         return 0
 
 
+def _pipe_closed() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is to be written there at the end either
+    return Exit.PIPE_CLOSED
+
+
 def guarded(action: Any, words: list[str]) -> int:
     """Run ``action``; whatever it raises becomes a clear message and an exit code."""
     try:
         result = action()
-        sys.stdout.flush()
         return int(result) if isinstance(result, int) else Exit.OK
     except click.exceptions.Exit as end:
         return end.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is to be written there at the end either
-        return Exit.PIPE_CLOSED
     except click.ClickException as error:
         if "--json" in words:
             _report_json(error.format_message(), "UsageError", Exit.USAGE)

@@ -60,14 +60,18 @@ def require_jobs(modules: Sequence[str]) -> list[str]:
 
 
 def find_class(name: str) -> JobClass:
-    """A class by its full name or by its own. Raises ``UnknownJobClass`` for an unknown or ambiguous one."""
-    found = registry.by_short_name(name)
-    if found is not None:
-        return found
-    named = [full for full in registry.names() if registry.get(full).short_name == name]
-    if named:
-        raise UnknownJobClass(
-            f"{name!r} is the name of {len(named)} job classes; give the full one: {', '.join(named)}"
-        )
+    """A class by its registered name or by the last part of it, or as it is called in Python.
+
+    Raises ``UnknownJobClass`` for an unknown or ambiguous one.
+    """
+    entries = [registry.get(full) for full in registry.names()]
+    found = [entry for entry in entries if entry.name == name] or [
+        entry for entry in entries if name in (entry.short_name, entry.type.__name__)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(entry.name for entry in found)
+        raise UnknownJobClass(f"{name!r} is the name of {len(found)} job classes; give the full one: {names}")
     known = ", ".join(registry.names()) or "none"
     raise UnknownJobClass(f"no job class is called {name!r} (known: {known}); import its module with --import")

@@ -23,7 +23,7 @@ from rf_jobs.store.shapes import Draft
 from rf_jobs.words import options as checks
 from rf_jobs.words.errors import PayloadTooLarge, RfJobsError
 from rf_jobs.words.ids import new_id, queue_name
-from rf_jobs.words.timing import now_ms
+from rf_jobs.words.timing import mono, now_ms
 
 import msgspec  # isort: skip
 
@@ -41,6 +41,7 @@ class Preparer:
 
     def prepare(self, job: Job, choices: Choices) -> Dispatching:
         """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``."""
+        began = mono()
         entry = job.__job_class__
         dynamic = entry.dynamic
         queue = (
@@ -80,7 +81,7 @@ class Preparer:
             )
         event = JobDispatched(
             letter.id, queue, entry.name, "scheduled" if when else "ready", max(0, letter.due - now) if when else 0,
-            letter.pri, letter.hdr.tp if letter.hdr is not None else "",
+            letter.pri, letter.hdr.tp if letter.hdr is not None else "", began,
         )  # fmt: skip
         return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when, data), event)
 
@@ -130,7 +131,12 @@ class Coalescer:
             return await self._lifecycle.apply(transitions.enqueue(self._lifecycle.store.commands, items))
         except RfJobsError as error:
             for item in items:
-                self._lifecycle.bus.emit(DispatchRejected(item.draft.queue, item.event.job_class, type(error).__name__))
+                event = item.event
+                self._lifecycle.bus.emit(
+                    DispatchRejected(
+                        event.queue, event.job_class, type(error).__name__, event.job_id, event.traceparent, event.began
+                    )
+                )
             raise
 
     async def _run(self) -> None:

@@ -40,16 +40,16 @@ class JobContext:
     """One attempt at one job. Made by the worker; ``JobContext.fake()`` makes one for a unit test."""
 
     __slots__ = (
-        "_cancelled", "_deadline_ms", "_desk", "_dispatched_ms", "_id", "_started_ms", "_state", "attempt", "fencing_token",
-        "headers", "job_class", "max_attempts", "previous_traceparent", "queue", "tags", "token", "traceparent",
-        "tracestate", "worker",
+        "_cancelled", "_deadline_ms", "_desk", "_dispatched_ms", "_id", "_started_ms", "_state", "attempt", "conversation",
+        "fencing_token", "headers", "job_class", "max_attempts", "previous_traceparent", "queue", "tags", "token", "trace",
+        "traceparent", "tracestate", "wait", "worker",
     )  # fmt: skip
 
     def __init__(
         self, *, job_id: str, job_class: str, queue: str, attempt: int, max_attempts: int, dispatched_ms: int,
         started_ms: int, deadline_ms: int, fencing_token: int, token: str, worker: str, desk: Desk | None,
         tags: tuple[str, ...] = (), traceparent: str = "", tracestate: str = "", previous_traceparent: str = "",
-        headers: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None, conversation: str = "", wait: float = 0.0,
     ) -> None:  # fmt: skip
         self._id = job_id
         self.job_class = job_class
@@ -73,6 +73,12 @@ class JobContext:
         """W3C traceparent of the attempt before this one, if it was recorded."""
         self.headers = headers or {}
         """Propagated baggage."""
+        self.conversation = conversation
+        """What all jobs of one workflow share; '' for a job of its own."""
+        self.wait = wait
+        """Seconds from eligible (dispatched, or due) to the start of this attempt."""
+        self.trace = ""
+        """W3C traceparent of this attempt's span: set by a tracing middleware where it is, or will be, recorded."""
         self._cancelled = False
         self._state: Any = None
 

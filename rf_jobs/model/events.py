@@ -47,6 +47,8 @@ class JobDispatched(JobEvent, gc=False):
     delay_ms: int = 0
     priority: int = 1
     traceparent: str = ""
+    began: float = 0.0
+    """When its dispatch began (monotonic seconds)."""
 
 
 class JobDeduplicated(JobEvent, gc=False):
@@ -59,6 +61,9 @@ class DispatchRejected(Event, gc=False):
     queue: str
     job_class: str
     reason: str
+    job_id: str = ""
+    traceparent: str = ""
+    began: float = 0.0
 
 
 class JobsPromoted(Event, gc=False):
@@ -156,6 +161,8 @@ class JobReclaimed(JobEvent, gc=False):
     """Whether it was buried as poison."""
     traceparent: str = ""
     """The lost attempt's span, if it left one in its lease."""
+    token: str = ""
+    """The lost lease's."""
 
 
 class JobUnparked(JobEvent, gc=False):

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
 import hiredis
@@ -31,6 +32,7 @@ from rf_jobs.words.ids import new_token
 T = TypeVar("T")
 Observer = Callable[[str, float, str], None]
 """Told of each round trip: operation, seconds, error ('' when it went well)."""
+Surround = Callable[[], AbstractContextManager[object]]
 
 BACKOFF_BASE, BACKOFF_CAP = 0.05, 2.0
 SOCKET_TIMEOUT = 10.0
@@ -136,6 +138,8 @@ class AsyncStore:
         self.retry_for = retry_for
         """Seconds for which a call is sent again when the server can't be reached."""
         self.observer = observer
+        self.surround: Surround = nullcontext
+        """Entered around each exchange with the server, so that an instrumented client can be kept quiet."""
         self.closed = False
         self._ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -218,7 +222,8 @@ class AsyncStore:
         while True:
             began = time.perf_counter()
             try:
-                result = await attempt()
+                with self.surround():
+                    result = await attempt()
             except (redis.exceptions.RedisError, OSError, EOFError) as error:
                 what = kind(error)
                 self.observer(op, time.perf_counter() - began, what.value)
@@ -239,12 +244,14 @@ class AsyncStore:
         if self._blocking is None:
             self._blocking = self._open(timeout=120.0)
         keys = [self.keys.of("wake", queue) for queue in queues]
-        popped = await self._blocking.execute_command("BLPOP", *keys, f"{timeout:.3f}")
+        with self.surround():
+            popped = await self._blocking.execute_command("BLPOP", *keys, f"{timeout:.3f}")
         return None if popped is None else queues[keys.index(text(popped[0]))]
 
     async def pass_on(self, queue: str) -> None:
         """Leave a wake-up to another worker."""
-        await self._client.execute_command("RPUSH", self.keys.of("wake", queue), "1")
+        with self.surround():
+            await self._client.execute_command("RPUSH", self.keys.of("wake", queue), "1")
 
     async def finals(self) -> Any:
         """A subscription to the ends of watched jobs; its ``get_message`` answers with ``<id> <state>``."""
@@ -275,6 +282,7 @@ class SyncStore:
         self.server = _Server(namespace, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.retry_for = retry_for
+        self.surround: Surround = nullcontext
         self._ready = False
         try:
             self._client = redis.Redis.from_url(
@@ -293,7 +301,8 @@ class SyncStore:
                     self.server.learn(self._client.info())
                     self._ready = True
                     self.server.welcome(self._once(self.commands.hello(new_token(16))))
-                return self._once(call)
+                with self.surround():
+                    return self._once(call)
             except (redis.exceptions.RedisError, OSError, EOFError) as error:
                 pause = pause_before(tries)
                 tries += 1

@@ -17,7 +17,7 @@ class Attempt:
 
     __slots__ = (
         "began", "began_ms", "ctx", "deadline", "entry", "fetched", "job", "leased", "letter", "now_ms", "overran", "place", "stop",
-        "task", "timeout", "trace",
+        "task", "timeout",
     )  # fmt: skip
 
     def __init__(self, leased: Leased, place: int, fetched: float, server_ms: int) -> None:
@@ -40,7 +40,6 @@ class Attempt:
         self.stop = ""
         """Why it must stop: timeout, cancelled, lost or shutdown; '' while it need not."""
         self.overran = False
-        self.trace = ""
 
     @property
     def wait(self) -> float:

@@ -149,7 +149,7 @@ class ChildProcesses:
             "worker": ctx.worker, "tags": list(ctx.tags), "traceparent": ctx.traceparent, "headers": ctx.headers,
             "state": ctx.state,
         }  # fmt: skip
-        request = Request(entry.type.__module__, letter.job, letter.ver, letter.args, fields, {"tp": attempt.trace})
+        request = Request(entry.type.__module__, letter.job, letter.ver, letter.args, fields, {"tp": ctx.trace})
         # After a crash hundreds of jobs may be suspects at once; they must not start hundreds of interpreters.
         async with self._declared if entry.options.executor == "process" else self._suspects:
             child = await self._take()

@@ -160,6 +160,7 @@ class WorkerPool:
         store = SyncStore(
             jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server
         )
+        store.surround = manager.store.surround
         loop = asyncio.get_running_loop()
         beater = Beater(
             store,

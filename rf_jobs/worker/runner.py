@@ -132,6 +132,7 @@ class Runner:
             token=leased.token, worker=self._worker, desk=self._desk, tags=tuple(letter.tags),
             traceparent=headers.tp if headers else "", tracestate=headers.ts if headers else "",
             previous_traceparent=leased.previous, headers=headers.bg if headers else None,
+            conversation=headers.cv if headers else "", wait=attempt.wait,
         )  # fmt: skip
 
     # --- the run -----------------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ class Runner:
             attempt.began_ms,
             took,
             total,
-            attempt.trace,
+            attempt.ctx.trace if attempt.ctx is not None else "",
         )
 
     async def _tell_failed(self, attempt: Attempt, outcome: Failed) -> None:

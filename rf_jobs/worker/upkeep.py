@@ -82,6 +82,10 @@ class Beater:
             self._extended = now
         return beaten
 
+    def close(self) -> None:
+        """Close the connection, where nobody else uses the store."""
+        self._store.close()
+
     def _alive(self, held: Held, now: float) -> bool:
         return held.state != STARTED or now < held.deadline + self._grace
 
@@ -133,6 +137,7 @@ class BeatThread:
             if beaten is not None:
                 self._deliver(beaten)
             if self._wait():
+                self._beater.close()
                 return
 
     def _wait(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from rf_jobs import Job, JobContext
 class Greet(Job, name="cli:Greet", queue="mail", max_attempts=1):
     name: str
     times: int = 1
-    tags_of: list[str] = []
+    tags_of: tuple[str, ...] = ()
 
     async def handle(self, ctx: JobContext) -> str:
         return f"hello {self.name}" * self.times
@@ -39,7 +40,7 @@ class Same(Job, name="a:Same", queue="mail"):
 
 class Same2(Job, name="b:Same", queue="mail"):
     async def handle(self, ctx: JobContext) -> None: ...
-""".replace("tags_of: list[str] = []", "tags_of: tuple[str, ...] = ()")
+"""
 
 
 class Cli:
@@ -71,6 +72,8 @@ def cli(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
     (tmp_path / "cli_test_jobs.py").write_text(JOBS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    monkeypatch.setattr(logging.root, "level", logging.root.level)
     monkeypatch.setenv("RF_JOBS_REDIS_URL", redis_url)
     return Cli(tmp_path)
 

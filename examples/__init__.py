@@ -1,0 +1,1 @@
+"""One file per feature; run any with ``python -m examples.NAME``."""

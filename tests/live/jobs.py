@@ -1,0 +1,23 @@
+"""Jobs of every fate, for the live tests."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rf_jobs import Job, JobContext
+
+
+class Fine(Job, queue="fine"):
+    async def handle(self, ctx: JobContext) -> None:
+        await asyncio.sleep(0.005)
+
+
+class Flaky(Job, queue="flaky", max_attempts=5, backoff=0.1):
+    async def handle(self, ctx: JobContext) -> None:
+        if ctx.attempt < 2:
+            raise ValueError("not yet")
+
+
+class Hopeless(Job, queue="flaky", max_attempts=1):
+    def handle(self, ctx: JobContext) -> None:
+        raise RuntimeError("never")
