@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from rf_jobs.cli import logs
 from rf_jobs.cli.session import Session, session_of
 from rf_jobs.words.config_keys import KEYS, Key
 from rf_jobs.words.errors import InvalidOption
@@ -92,12 +91,15 @@ def setting_option(path: str, *, hidden: bool = False) -> Callable[[F], F]:
 
 
 def _metavar(key: Key) -> str:
-    if key.name == "queues":
-        return "NAMES"
-    kind = type(key.default)
-    return {int: "N", float: "SECONDS" if key.name.endswith("_seconds") else "NUMBER", tuple: "NAMES"}.get(
-        kind, "VALUE"
-    )
+    match key.default:
+        case float():
+            return "SECONDS" if key.name.endswith("_seconds") else "NUMBER"
+        case int():
+            return "N"
+        case tuple():
+            return "NAMES"
+        case _:
+            return "VALUE"
 
 
 def _help(key: Key) -> str:
@@ -117,6 +119,8 @@ def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..
         def command(*args: Any, **options: Any) -> Any:
             session = session_of(click.get_current_context())
             if session.verbose:
+                from rf_jobs.telemetry import logs  # noqa: PLC0415 (most commands need none)
+
                 logs.set_up(verbose=True)
             return function(session, *args, **options)
 
@@ -162,8 +166,12 @@ def _flags() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
 
 def paging(function: F) -> F:
     """--limit and --offset."""
-    offset: Callable[[F], F] = click.option("--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many.")
-    limit: Callable[[F], F] = click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many.")
+    offset: Callable[[F], F] = click.option(
+        "--offset", type=click.IntRange(0), default=0, show_default=True, help="Leave out so many."
+    )
+    limit: Callable[[F], F] = click.option(
+        "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Show so many."
+    )
     return limit(offset(function))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -77,7 +77,7 @@ def page_note(shown: int, offset: int, total: int | None) -> None:
 
 
 @contextmanager
-def busy(what: str) -> Iterator[None]:
+def busy(what: str) -> Generator[None, None, None]:
     """Shows that something takes its time, where somebody looks."""
     if not _rich(sys.stderr):
         yield
@@ -93,7 +93,7 @@ def _nobody(_: int) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Any]:
+def progress(what: str, total: int) -> Generator[Any, None, None]:
     """A bar; the value is a function to call with how much is done."""
     if not _rich(sys.stderr):
         yield _nobody

@@ -83,7 +83,7 @@ def judge(job: Standing) -> list[str]:
     if len(job.places) > 1:
         return [f"job {job.id} stands in {len(job.places)} structures: {where}"]
     wrong = [] if job.has_envelope else [f"job {job.id} is a ghost: it is {where} and has no envelope"]
-    return wrong + _disagreements(job, *job.places[0])
+    return wrong + _disagreements(job, *next(iter(job.places)))
 
 
 def _disagreements(job: Standing, state: str, queue: str) -> list[str]:

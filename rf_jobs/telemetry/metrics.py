@@ -89,7 +89,9 @@ class _Bundles(dict[tuple[str, str], B]):
 class Metrics:
     """Subscribes when it is made; ``close`` ends that. Keeps nothing but the cells in its store."""
 
-    def __init__(self, bus: EventBus, store: MetricStore, *, worker: bool, known: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, bus: EventBus, store: MetricStore, *, worker: bool, known: Iterable[tuple[str, str]] = ()
+    ) -> None:
         self.store = store
         self._runs: _Bundles[RunCells] = _Bundles(lambda queue, name: RunCells(store, queue, name))
         self._dispatches: _Bundles[DispatchCells] = _Bundles(lambda queue, name: DispatchCells(store, queue, name))

@@ -62,11 +62,10 @@ def find_providers(
     recorded. Raises ``ConfigError`` where the exporter is not installed."""
     if not settings.tracing:
         return None
-    if given is not None:
-        return Providers(given, _global_logs(), _flusher(given))
-    current = trace.get_tracer_provider()
+    current = given or trace.get_tracer_provider()
     if not isinstance(current, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
-        return Providers(current, _global_logs(), _flusher(current))
+        logs = _global_logs()
+        return Providers(current, logs, _flusher(current, logs))
     return None if settings.otlp_endpoint is None else _otlp(settings.otlp_endpoint, settings.flush_seconds, cells)
 
 
@@ -76,13 +75,14 @@ def _global_logs() -> LoggerProvider | None:
     return None if type(current).__name__ in ("ProxyLoggerProvider", "NoOpLoggerProvider") else current
 
 
-def _flusher(provider: TracerProvider) -> Callable[[], None]:
-    """It is the application's: send what is there, and leave it open."""
+def _flusher(*providers: TracerProvider | LoggerProvider | None) -> Callable[[], None]:
+    """They are the application's: send what is there, and leave them open."""
 
     def flush() -> None:
-        force = getattr(provider, "force_flush", None)
-        if force is not None:
-            force(int(EXPORT_SECONDS * 1000))
+        for provider in providers:
+            force = getattr(provider, "force_flush", None)
+            if force is not None:
+                force(int(EXPORT_SECONDS * 1000))
 
     return flush
 

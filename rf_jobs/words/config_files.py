@@ -16,7 +16,8 @@ from rf_jobs.words.errors import ConfigError
 FILE_VARIABLE = f"{PREFIX}CONFIG"
 """Names the file, as the argument ``--config`` does."""
 
-_FOREIGN = re.compile(rf"{PREFIX}(TEST|BENCH)_\w+\Z")
+# Those of the tests and benchmarks, and the exporter's token: a secret has no key in a file.
+_FOREIGN = re.compile(rf"{PREFIX}((TEST|BENCH)_\w+|EXPORTER_TOKEN)\Z")
 # What Kubernetes sets in every pod for a service called rf-jobs or rf-jobs-exporter.
 _SERVICE_LINK = re.compile(rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)\Z")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")

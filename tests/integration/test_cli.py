@@ -95,7 +95,7 @@ def work_off(redis_url: str) -> Callable[..., None]:
                     try:
                         await manager.wait(job_id, 20)
                     except Exception as error:
-                        assert "dead letter" in str(error) or "cancelled" in str(error), error  # noqa: PT017
+                        assert "dead letter" in str(error) or "cancelled" in str(error), error
 
         asyncio.run(work())
 
@@ -109,13 +109,21 @@ def test_dispatch_prints_the_id_and_reads_values_by_the_fields_type(cli: Cli) ->
     job_id = cli.dispatch("Greet", "name=007", "times=2", 'tags_of=["a"]', "--tag", "vip", "--priority", "high")
     job = cli.json("jobs", "show", job_id, "--payload")
     assert job["payload"] == {"name": "007", "times": 2, "tags_of": ["a"]}
-    assert (job["class"], job["queue"], job["state"], job["priority"], job["tags"]) == ("cli:Greet", "mail", "ready", 2, ["vip"])
+    assert (job["class"], job["queue"], job["state"], job["priority"], job["tags"]) == (
+        "cli:Greet",
+        "mail",
+        "ready",
+        2,
+        ["vip"],
+    )
 
 
 def test_dispatch_takes_all_that_a_builder_takes(cli: Cli) -> None:
     job_id = str(uuid4())
     options = ["--queue", "other", "--delay", "1h", "--max-attempts", "7", "--expires-in", "2h", "--id", job_id]
-    shown = cli.json("dispatch", "cli:Greet", "--json-payload", '{"name": "bob"}', *options, "--import", "cli_test_jobs")
+    shown = cli.json(
+        "dispatch", "cli:Greet", "--json-payload", '{"name": "bob"}', *options, "--import", "cli_test_jobs"
+    )
     assert shown == {"id": job_id, "class": "cli:Greet", "queue": "other", "state": "scheduled"}
     job = cli.json("jobs", "show", job_id)
     assert job["max_attempts"] == 7
@@ -190,7 +198,9 @@ def test_a_dispatch_can_be_waited_for(cli: Cli, work_off: Callable[..., None]) -
     ],
 )
 @pytest.mark.parametrize("command", [["worker"], ["dispatch", "X", "--import"]])
-def test_a_module_that_does_not_import_is_named_with_the_cause(cli: Cli, command: list[str], name: str, text: str | None, message: str) -> None:
+def test_a_module_that_does_not_import_is_named_with_the_cause(
+    cli: Cli, command: list[str], name: str, text: str | None, message: str
+) -> None:
     if text is not None:
         (cli.folder / f"{name}.py").write_text(text)
     result = cli(*command, name)
@@ -216,7 +226,10 @@ def test_queues_are_listed_and_paused(cli: Cli) -> None:
     cli.dispatch("Greet", "name=x")
     cli.dispatch("Boom")
     found = cli.json("queues")
-    assert [(queue["name"], queue["counts"]["ready"], queue["paused"]) for queue in found["queues"]] == [("boom", 1, False), ("mail", 1, False)]
+    assert [(queue["name"], queue["counts"]["ready"], queue["paused"]) for queue in found["queues"]] == [
+        ("boom", 1, False),
+        ("mail", 1, False),
+    ]
     assert cli.ok("pause", "mail", "boom") == "mail: paused\nboom: paused\n"
     assert cli.ok("pause", "mail") == "mail: was paused already\n"
     assert "paused" in cli.ok("queues")
@@ -229,7 +242,12 @@ def test_queues_are_listed_and_paused(cli: Cli) -> None:
 
 def test_a_misspelt_queue_is_not_paused(cli: Cli) -> None:
     cli.dispatch("Boom")
-    for command in (["pause", "boom", "bom"], ["resume", "bom"], ["jobs", "list", "--queue", "bom"], ["jobs", "clear", "bom", "--yes"]):
+    for command in (
+        ["pause", "boom", "bom"],
+        ["resume", "bom"],
+        ["jobs", "list", "--queue", "bom"],
+        ["jobs", "clear", "bom", "--yes"],
+    ):
         result = cli(*command)
         assert result.exit_code == 4
         assert "no queue 'bom' has ever held a job; known are boom" in result.stderr
@@ -238,7 +256,12 @@ def test_a_misspelt_queue_is_not_paused(cli: Cli) -> None:
 
 
 def test_jobs_are_listed_over_queues_and_states_by_pages(cli: Cli) -> None:
-    ids = [cli.dispatch("Boom"), cli.dispatch("Boom", "--delay", "60"), cli.dispatch("Greet", "name=x"), cli.dispatch("Greet", "name=y")]
+    ids = [
+        cli.dispatch("Boom"),
+        cli.dispatch("Boom", "--delay", "60"),
+        cli.dispatch("Greet", "name=x"),
+        cli.dispatch("Greet", "name=y"),
+    ]
     whole = cli.json("jobs", "list")
     assert sorted(job["id"] for job in whole["jobs"]) == sorted(ids)
     assert whole["total"] == 4
@@ -284,12 +307,25 @@ def test_jobs_are_cancelled(cli: Cli) -> None:
     assert cli.json("jobs", "wait", job_id, code=1)["state"] == "cancelled"
 
 
-@pytest.mark.parametrize("command", [["jobs", "show"], ["jobs", "cancel"], ["jobs", "wait"], ["failed", "show"], ["failed", "retry"], ["failed", "forget"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["jobs", "show"],
+        ["jobs", "cancel"],
+        ["jobs", "wait"],
+        ["failed", "show"],
+        ["failed", "retry"],
+        ["failed", "forget"],
+    ],
+)
 def test_an_unknown_job_is_not_found(cli: Cli, command: list[str]) -> None:
     missing = str(uuid4())
     result = cli(*command, missing)
     assert result.exit_code == 4
-    assert result.stderr == f"error: no job {missing} is known; it was never dispatched here, or retention has removed it\n"
+    assert (
+        result.stderr
+        == f"error: no job {missing} is known; it was never dispatched here, or retention has removed it\n"
+    )
     assert cli.json(*command, missing, code=4)["error"]["type"] == "JobNotFound"
     assert cli(*command, "nonsense").exit_code == 2
 
@@ -299,7 +335,9 @@ def test_a_queue_is_cleared_after_a_question(cli: Cli) -> None:
     cli.dispatch("Greet", "name=x", "--delay", "60")
     result = cli("jobs", "clear", "mail")
     assert result.exit_code == 2
-    assert "Remove 2 waiting jobs from 'mail' for good? There is nobody to ask; add --yes." in " ".join(result.stderr.split())
+    assert "Remove 2 waiting jobs from 'mail' for good? There is nobody to ask; add --yes." in " ".join(
+        result.stderr.split()
+    )
     assert cli.json("jobs", "clear", "mail", "--yes") == {"queue": "mail", "removed": 2}
     assert cli.json("jobs", "list")["total"] == 0
 
@@ -309,7 +347,11 @@ def test_a_queue_is_cleared_after_a_question(cli: Cli) -> None:
 
 @pytest.fixture
 def letters(cli: Cli, work_off: Callable[..., None]) -> list[str]:
-    ids = [cli.dispatch("Boom", "why=no disk"), cli.dispatch("Boom", "why=no net", "--tag", "vip"), cli.dispatch("Boom", "--queue", "mail")]
+    ids = [
+        cli.dispatch("Boom", "why=no disk"),
+        cli.dispatch("Boom", "why=no net", "--tag", "vip"),
+        cli.dispatch("Boom", "--queue", "mail"),
+    ]
     work_off(*ids)
     return ids
 
@@ -381,7 +423,11 @@ def test_config_shows_values_origins_and_no_secrets(cli: Cli, monkeypatch: pytes
         "jobs.namespace": ("mine", "argument"),
         "jobs.worker.queues": ({"high": 5, "low": 1}, "file"),
     }
-    assert set(cli.json("config", "jobs.exporter")["settings"]) == {"jobs.exporter.host", "jobs.exporter.port", "jobs.exporter.cache_seconds"}
+    assert set(cli.json("config", "jobs.exporter")["settings"]) == {
+        "jobs.exporter.host",
+        "jobs.exporter.port",
+        "jobs.exporter.cache_seconds",
+    }
     unknown = cli("config", "jobs.redis_ulr")
     assert unknown.exit_code == 2
     assert "did you mean 'jobs.redis_url'?" in unknown.stderr

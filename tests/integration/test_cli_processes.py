@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,7 +48,15 @@ def start(folder: Path) -> Iterator[Start]:
     def run(*args: str, url: str | None = None) -> subprocess.Popen[str]:
         env = {**here, **({"RF_JOBS_REDIS_URL": url} if url else {})}
         command = [sys.executable, "-m", "rf_jobs", *args]
-        process = subprocess.Popen(command, cwd=folder, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         processes.append(process)
         return process
 
@@ -99,16 +110,42 @@ def test_a_worker_logs_json_when_asked(start: Start, redis_url: str) -> None:
     assert looked["job"]["queue"] == "mail"
 
 
+def test_a_worker_has_its_telemetry_wired(start: Start, redis_url: str) -> None:
+    worker = start("worker", "process_jobs", "--queues", "mail", "--http-port", "0", url=redis_url)
+    read_until(worker, "serves mail")
+    done = start("dispatch", "Loaded", "--import", "process_jobs", "--wait", "20", url=redis_url)
+    done.communicate(timeout=30)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        (key,) = client.keys("{rf}:worker:w*")
+        while not int(client.hget(key, "port") or 0):
+            assert worker.poll() is None
+            time.sleep(0.05)
+        port = client.hget(key, "port")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+        assert 'jobs_processed_total{job_class="loaded"' in reply.read().decode()
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=30)
+    assert worker.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
         ((), 2, "no job class is registered: no module was named; name the modules that define them"),
         (("json",), 2, "no job class is registered: json defines none"),
-        (("process_jobs", "--workers", "0"), 2, "jobs.worker.workers is '0' (from argument); expected a whole number, at least 1"),
+        (
+            ("process_jobs", "--workers", "0"),
+            2,
+            "jobs.worker.workers is '0' (from argument); expected a whole number, at least 1",
+        ),
         (("process_jobs", "--queues", "a b"), 2, "queue name is 'a b'"),
         (("process_jobs", "--http-port", "99999"), 2, "jobs.worker.http_port is '99999'"),
         (("process_jobs", "--wrokers", "2"), 2, "No such option"),
-        (("process_jobs", "--redis-url", "redis://127.0.0.1:1/0"), 3, "no answer from the server at redis://127.0.0.1:1/0"),
+        (
+            ("process_jobs", "--redis-url", "redis://127.0.0.1:1/0"),
+            3,
+            "no answer from the server at redis://127.0.0.1:1/0",
+        ),
     ],
 )
 def test_a_worker_that_cannot_start_says_why(start: Start, args: tuple[str, ...], code: int, message: str) -> None:
@@ -143,6 +180,38 @@ def test_a_reader_that_goes_away_is_no_error(start: Start) -> None:
     errors = listing.stderr.read()
     listing.wait(30)
     assert (listing.returncode, errors) == (141, "")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fetched(url: str, process: subprocess.Popen[str]) -> str:
+    """What is served there, once something is."""
+    while True:
+        assert process.poll() is None
+        try:
+            with urllib.request.urlopen(url) as reply:
+                return str(reply.read().decode())
+        except urllib.error.URLError:
+            time.sleep(0.05)
+
+
+def is_gone(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_an_exporter_serves_until_sigterm(start: Start, redis_url: str) -> None:
+    start("dispatch", "Loaded", "--import", "process_jobs", url=redis_url).communicate(timeout=30)
+    port = free_port()
+    exporter = start("exporter", "--port", str(port), url=redis_url)
+    assert 'queue_depth{queue="mail",state="ready"} 1' in fetched(f"http://127.0.0.1:{port}/metrics", exporter)
+    exporter.send_signal(signal.SIGTERM)
+    output, errors = exporter.communicate(timeout=30)
+    assert (exporter.returncode, output) == (0, ""), errors
 
 
 # --- dev ---------------------------------------------------------------------------------------------------------
@@ -186,6 +255,20 @@ def test_dev_starts_a_server_and_a_worker_and_keeps_the_data(start: Start, dev_f
     dev.send_signal(signal.SIGTERM)
     dev.communicate(timeout=30)
     assert dev.returncode == 0
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_dev_takes_its_exporter_with_it(start: Start, dev_folder: Path, end: signal.Signals) -> None:
+    port = free_port()
+    dev = start("dev", "--port", str(port))
+    assert "worker_utilization" in fetched(f"http://127.0.0.1:{port}/metrics", dev)
+    dev.send_signal(end)
+    dev.wait(30)
+    deadline = time.monotonic() + 30
+    while not is_gone(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_dev_without_modules_is_a_server(start: Start, dev_folder: Path) -> None:

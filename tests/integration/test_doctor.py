@@ -60,7 +60,9 @@ async def problems(manager: QueueManager) -> list[str]:
 
 async def a_bit_of_everything(manager: QueueManager) -> dict[str, str]:
     """A store with jobs in all states that have a way in; their ids by what became of them."""
-    ids = {name: str(await manager.dispatch(DoctorJob(do=name))) for name in ("", "fail", "discard", "snooze", "result")}
+    ids = {
+        name: str(await manager.dispatch(DoctorJob(do=name))) for name in ("", "fail", "discard", "snooze", "result")
+    }
     async with WorkerPool(WorkerConfig(queues=["ward"]), manager):
         for job_id in ids.values():
             await asyncio.gather(manager.wait(job_id, 20), return_exceptions=True)
@@ -96,7 +98,8 @@ async def test_nothing_is_changed(manager: QueueManager, raw: Any, redis_url: st
     await a_bit_of_everything(manager)
 
     def content() -> dict[str, bytes]:
-        with redis.Redis.from_url(redis_url) as client:
+        client: Any = redis.Redis.from_url(redis_url)
+        with client:
             return {key.decode(): client.dump(key) for key in client.keys("*")}
 
     before = content()
@@ -160,25 +163,61 @@ async def test_the_walk_keeps_to_its_rate(manager: QueueManager) -> None:
 DAMAGE: dict[str, tuple[list[tuple[str, ...]], str]] = {
     "a ghost": ([("DEL", "{rf}:job:<ready>")], "job <ready> is a ghost: it is ready on 'ward' and has no envelope"),
     "a lost job": ([("ZREM", "{rf}:ready:ward", "<ready>")], "job <ready> has an envelope but stands nowhere"),
-    "a lost lease": ([("ZREM", "{rf}:running:ward", "<leased>")], "job <leased> has an envelope but stands nowhere (its meta says running)"),
-    "a double": ([("ZADD", "{rf}:later:ward", "1", "<ready>")], "job <ready> stands in 2 structures: scheduled on 'ward', ready on 'ward'"),
+    "a lost lease": (
+        [("ZREM", "{rf}:running:ward", "<leased>")],
+        "job <leased> has an envelope but stands nowhere (its meta says running)",
+    ),
+    "a double": (
+        [("ZADD", "{rf}:later:ward", "1", "<ready>")],
+        "job <ready> stands in 2 structures: scheduled on 'ward', ready on 'ward'",
+    ),
     "a double in another queue": (
         [("ZADD", "{rf}:ready:mail", "1", "<ready>"), ("SADD", "{rf}:queues", "mail")],
         "job <ready> stands in 2 structures: ready on 'mail', ready on 'ward'",
     ),
-    "another state": ([("HSET", "{rf}:meta:<fail>", "state", "ready")], "job <fail> is dead on 'ward', but its meta says ready"),
-    "another queue": ([("HSET", "{rf}:meta:<fail>", "queue", "mail")], "job <fail> is dead on 'ward', but its meta says queue 'mail'"),
+    "another state": (
+        [("HSET", "{rf}:meta:<fail>", "state", "ready")],
+        "job <fail> is dead on 'ward', but its meta says ready",
+    ),
+    "another queue": (
+        [("HSET", "{rf}:meta:<fail>", "queue", "mail")],
+        "job <fail> is dead on 'ward', but its meta says queue 'mail'",
+    ),
     "no token": ([("HDEL", "{rf}:meta:<leased>", "token")], "job <leased> runs on 'ward' without token"),
-    "a used token": ([("HSET", "{rf}:meta:<leased>", "token", "!w.1")], "job <leased> runs on 'ward' without a token that is not used up"),
-    "a live token": ([("HSET", "{rf}:meta:<result>", "token", "w.1")], "job <result> is completed on 'ward' and its token w.1 was not used up"),
-    "no end": ([("HDEL", "{rf}:meta:<fail>", "finished")], "job <fail> is dead on 'ward' without the time at which it ended"),
+    "a used token": (
+        [("HSET", "{rf}:meta:<leased>", "token", "!w.1")],
+        "job <leased> runs on 'ward' without a token that is not used up",
+    ),
+    "a live token": (
+        [("HSET", "{rf}:meta:<result>", "token", "w.1")],
+        "job <result> is completed on 'ward' and its token w.1 was not used up",
+    ),
+    "no end": (
+        [("HDEL", "{rf}:meta:<fail>", "finished")],
+        "job <fail> is dead on 'ward' without the time at which it ended",
+    ),
     "an early result": ([("SET", "{rf}:result:<ready>", "1")], "job <ready> is ready on 'ward' and has a result"),
-    "leaked keys": ([("RPUSH", f"{{rf}}:errors:{ID}", "x"), ("SET", f"{{rf}}:progress:{ID}", "x")], f"job {ID} is gone, but these keys of it are left: errors, progress"),
-    "a leaked meta": ([("HSET", f"{{rf}}:meta:{ID}", "state", "ready")], f"job {ID} is gone, but these keys of it are left: meta"),
-    "a wrong ledger": ([("HINCRBY", "{rf}:ledger", "ward|dispatched", "3")], "queue 'ward': the ledger and the jobs disagree by 3"),
-    "an unlisted queue": ([("ZADD", "{rf}:ready:cellar", "1", ID)], "queue 'cellar' has jobs and is not in the set of queues"),
+    "leaked keys": (
+        [("RPUSH", f"{{rf}}:errors:{ID}", "x"), ("SET", f"{{rf}}:progress:{ID}", "x")],
+        f"job {ID} is gone, but these keys of it are left: errors, progress",
+    ),
+    "a leaked meta": (
+        [("HSET", f"{{rf}}:meta:{ID}", "state", "ready")],
+        f"job {ID} is gone, but these keys of it are left: meta",
+    ),
+    "a wrong ledger": (
+        [("HINCRBY", "{rf}:ledger", "ward|dispatched", "3")],
+        "queue 'ward': the ledger and the jobs disagree by 3",
+    ),
+    "an unlisted queue": (
+        [("ZADD", "{rf}:ready:cellar", "1", ID)],
+        "queue 'cellar' has jobs and is not in the set of queues",
+    ),
     "a stranger": ([("SET", "{rf}:jbo:1", "x")], "the key '{rf}:jbo:1' belongs to nothing that this version knows"),
-    "a leaked worker": ([("HSET", "{rf}:worker:w0", "nonce", "1")], "the key worker:w0 belongs to no live worker and will never go away"),
+    "a leaked worker": (
+        [("HSET", "{rf}:worker:w0", "nonce", "1")],
+        "the key worker:w0 belongs to no live worker and will never go away",
+    ),
 }
 
 
@@ -217,7 +256,7 @@ async def checked(manager: QueueManager) -> dict[str, Check]:
 async def test_a_healthy_system_has_nothing_to_mend(manager: QueueManager) -> None:
     async with WorkerPool(WorkerConfig(queues=["ward"]), manager):
         await manager.dispatch(DoctorJob()).result(10)
-        while not await manager.workers():
+        while not await manager.workers():  # noqa: ASYNC110 (a heartbeat reaches the server, no event says so)
             await asyncio.sleep(0.01)
         checks = await checked(manager)
     wrong = {name: check for name, check in checks.items() if check.status != "ok"}

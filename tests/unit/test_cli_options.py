@@ -41,7 +41,9 @@ def test_every_command_says_what_it_is_for() -> None:
 def test_a_worker_takes_all_its_settings_by_their_names() -> None:
     worker = app.get_command(click.Context(app), "worker")
     assert worker is not None
-    names = {"--" + key.name.replace("_", "-") for key in KEYS.values() if key.section in {"jobs", "worker", "telemetry"}}
+    names = {
+        "--" + key.name.replace("_", "-") for key in KEYS.values() if key.section in {"jobs", "worker", "telemetry"}
+    }
     assert names <= options_of(worker)
 
 

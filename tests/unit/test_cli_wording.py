@@ -16,7 +16,17 @@ NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("1.5", 1.5), ("0", 0), ("15m", 900), ("1h30m", 5400), ("1.5h", 5400), ("250ms", 0.25), ("2d", 172_800), (" 1W ", 604_800)],
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("250ms", 0.25),
+        ("2d", 172_800),
+        (" 1W ", 604_800),
+    ],
 )
 def test_durations_are_read(text: str, seconds: float) -> None:
     assert options.duration(text) == seconds
@@ -37,7 +47,16 @@ def test_a_time_without_zone_is_this_hosts() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0, "0 s"), (0.34, "340 ms"), (5.2, "5.2 s"), (200, "3 m 20 s"), (7200, "2 h"), (187_200, "2 d 4 h"), (86_460, "1 d")],
+    [
+        (None, "-"),
+        (0, "0 s"),
+        (0.34, "340 ms"),
+        (5.2, "5.2 s"),
+        (200, "3 m 20 s"),
+        (7200, "2 h"),
+        (187_200, "2 d 4 h"),
+        (86_460, "1 d"),
+    ],
 )
 def test_durations_are_written(seconds: float | None, text: str) -> None:
     assert wording.duration(seconds) == text
@@ -50,7 +69,9 @@ def test_times_are_written_with_their_distance() -> None:
     assert wording.when(NOW, NOW) == f"{NOW.astimezone():%Y-%m-%d %H:%M:%S} (0 s ago)"
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (212, "212 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (1 << 60, "1048576.0 TiB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (212, "212 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (1 << 60, "1048576.0 TiB")]
+)
 def test_sizes_are_written(count: int, text: str) -> None:
     assert wording.size(count) == text
 

@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import click
 
-from rf_jobs.cli import logs, output
+from rf_jobs.cli import output
 from rf_jobs.cli.commands.worker import supervise
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.importing import import_jobs, require_jobs
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
 from rf_jobs.store.embedded import EmbeddedServer
+from rf_jobs.telemetry import logs
 from rf_jobs.words.config import Settings, mask_url
 
 DIRECTORY = Path(".rf-jobs") / "server"
@@ -50,6 +51,9 @@ def dev(session: Session, modules: tuple[str, ...], directory: Path, with_export
     given = session.given("jobs.redis_url")
     with contextlib.ExitStack() as stack:
         if not given:
+            other = session.loaded.entries["jobs.redis_url"]
+            if other.origin.kind != "default":
+                click.echo(f"note: redis_url from {other.origin} is not used; --redis-url would be", err=True)
             server = stack.enter_context(EmbeddedServer.start(directory))
             session.override("jobs.redis_url", server.url)
         settings = session.settings
@@ -84,7 +88,7 @@ def _announce(session: Session, url: str, directory: Path | None, exporter_url: 
 
 
 @contextlib.contextmanager
-def _exporter(session: Session, settings: Settings) -> Iterator[None]:
+def _exporter(session: Session, settings: Settings) -> Generator[None, None, None]:
     """An exporter as a process of its own. By variables, since arguments are seen by every user of the machine."""
     jobs, wanted = settings.jobs, settings.exporter
     variables = {
@@ -93,9 +97,8 @@ def _exporter(session: Session, settings: Settings) -> Iterator[None]:
     }  # fmt: skip
     command = [sys.executable, "-m", "rf_jobs", "exporter", "--exit-with-parent"]
     command += ["--config", session.config] if session.config else []
-    process = subprocess.Popen(
-        command, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )  # noqa: S603 (ourselves)
+    env = {**os.environ, **variables}
+    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 (ourselves)
     try:
         yield
     finally:

@@ -138,10 +138,15 @@ def chosen(
     if delay is not None and at is not None:
         pending.take()
         raise click.UsageError("--delay and --at exclude each other.")
-    steps: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-        (queue, pending.on_queue), (delay, pending.delay), (at, pending.at), (priority, pending.priority),
-        (max_attempts, pending.max_attempts), (job_id, pending.with_id), (expires_in, pending.expires_in),
-    )  # fmt: skip
+    steps: list[tuple[Any, Callable[[Any], object]]] = [
+        (queue, pending.on_queue),
+        (delay, pending.delay),
+        (at, pending.at),
+        (priority, pending.priority),
+        (max_attempts, pending.max_attempts),
+        (job_id, pending.with_id),
+        (expires_in, pending.expires_in),
+    ]
     try:
         for value, step in steps:
             if value is not None:

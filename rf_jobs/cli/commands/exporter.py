@@ -8,9 +8,10 @@ import threading
 
 import click
 
-from rf_jobs.cli import logs, output
+from rf_jobs.cli import output
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
+from rf_jobs.telemetry import logs
 
 LOOK_SECONDS = 1.0
 

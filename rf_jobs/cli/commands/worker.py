@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import click
 
-from rf_jobs.cli import logs, output
+from rf_jobs.cli import output
 from rf_jobs.cli.importing import import_jobs, require_jobs
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
+from rf_jobs.telemetry import logs
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
@@ -51,7 +52,7 @@ def telemetry_for(settings: Settings) -> Attach | None:
         return None
 
     @asynccontextmanager
-    async def attach(pool: WorkerPool) -> AsyncIterator[None]:
+    async def attach(pool: WorkerPool) -> AsyncGenerator[None, None]:
         from rf_jobs.telemetry import telemetry  # noqa: PLC0415 (loaded in the child, and only there)
 
         async with telemetry(pool.manager, wanted, pool=pool):

@@ -1,0 +1,1 @@
+"""The exporter: the whole fleet's metrics from the store, on one page for Prometheus."""

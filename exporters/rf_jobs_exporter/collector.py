@@ -1,0 +1,143 @@
+"""Reads the store for a scrape: a survey of all queues, the fleet's flushed metrics, the workers' heartbeats, the server.
+
+Four readings side by side, each with its own errors: where one fails its families are left out of that scrape (what is not
+known is not shown as if it were), the others stay. The cost does not grow with the number of jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.store.redis import SAFE_POLICY
+from rf_jobs.telemetry import names
+from rf_jobs.telemetry.exposition import Reading, read_flushed
+from rf_jobs.telemetry.wiring import package_version
+from rf_jobs.words.errors import RfJobsError
+from rf_jobs_exporter.queues import queue_readings
+from rf_jobs_exporter.workers import WorkerGauges
+
+log = logging.getLogger("rf_jobs.exporter")
+READ_SECONDS = 5.0
+"""A reading that takes longer is given up: Prometheus waits ten seconds by default."""
+RETRY_SECONDS = 0.3
+
+
+@dataclass
+class Snapshot:
+    """What one reading of the store brought."""
+
+    readings: list[Reading] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Stages that failed, and why."""
+    taken: float = 0.0
+    """Monotonic seconds; 0 for none."""
+
+
+class Collector:
+    """Keeps the last snapshot for ``cache_seconds``, so that several scrapers cost as much as one."""
+
+    def __init__(self, manager: QueueManager, cache_seconds: float) -> None:
+        self._manager = manager
+        self._cache = cache_seconds
+        self._reading = asyncio.Lock()
+        self._snapshot = Snapshot()
+        self._errors = dict.fromkeys(names.COLLECT_STAGES, 0)
+        self._took = 0.0
+        self._known_queues: tuple[str, ...] = ()
+        self.last_success = 0.0
+        """Unix time of the last reading in which no stage failed."""
+
+    async def snapshot(self) -> Snapshot:
+        """The store's state, at most ``cache_seconds`` old. Never raises: what failed is in it."""
+        async with self._reading:
+            if not self._snapshot.taken or time.monotonic() - self._snapshot.taken > self._cache:
+                self._snapshot = await self._read()
+            return self._snapshot
+
+    async def _read(self) -> Snapshot:
+        began = time.perf_counter()
+        snapshot = Snapshot()
+        workers, flushed, server = await asyncio.gather(
+            self._stage(snapshot, "workers", self._workers),
+            self._stage(snapshot, "metrics", self._flushed),
+            self._stage(snapshot, "redis", self._server),
+        )
+        # Queues that only a worker has named are queues too, so the survey comes last.
+        queues = await self._stage(snapshot, "survey", self._queues)
+        snapshot.readings = [*workers, *flushed, *server, *queues]
+        self._took = time.perf_counter() - began
+        snapshot.taken = time.monotonic()
+        if not snapshot.failed:
+            self.last_success = time.time()
+        snapshot.readings += self._own()
+        return snapshot
+
+    async def _stage(
+        self, snapshot: Snapshot, stage: str, read: Callable[[], Awaitable[Iterable[Reading]]]
+    ) -> list[Reading]:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                return list(await read())
+        except (RfJobsError, TimeoutError) as error:
+            snapshot.failed[stage] = str(error) or f"no answer within {READ_SECONDS:g} s"
+        except Exception as error:  # a store that holds nonsense must not blind the other stages
+            snapshot.failed[stage] = repr(error)
+            log.exception("reading %s failed", stage)
+        self._errors[stage] += 1
+        many = self._errors[stage]
+        log.log(
+            logging.WARNING if many <= 3 or many % 100 == 0 else logging.DEBUG,
+            "reading %s failed: %s", stage, snapshot.failed[stage],
+        )  # fmt: skip
+        return []
+
+    # --- the stages ----------------------------------------------------------------------------------------------
+
+    async def _run(self, *calls: Any) -> list[Any]:
+        return await self._manager.store.run_many(list(calls), retry_for=RETRY_SECONDS)
+
+    async def _queues(self) -> Iterable[Reading]:
+        (survey,) = await self._run(self._manager.store.commands.survey())
+        objective = self._manager.settings.jobs.queue_age_objective_seconds
+        return queue_readings(survey, self._known_queues, objective)
+
+    async def _workers(self) -> Iterable[Reading]:
+        gauges = WorkerGauges(await self._manager.inspector.workers())
+        self._known_queues = gauges.queues
+        return gauges.readings()
+
+    async def _flushed(self) -> Iterable[Reading]:
+        commands = self._manager.store.commands
+        increments, exemplars = await self._run(commands.metrics(), commands.exemplars())
+        flushed = read_flushed(increments, exemplars)
+        if flushed.ignored:
+            log.debug("%d fields of the flushed metrics are of another version, or damaged", flushed.ignored)
+        # Gauges are never flushed; one in the hash would be another version's.
+        return [each for each in flushed.readings if each.metric.kind in ("counter", "histogram")]
+
+    async def _server(self) -> Iterable[Reading]:
+        (info,) = await self._run(self._manager.store.commands.info())
+        policy = str(info.get("maxmemory_policy", SAFE_POLICY))
+        version = str(info.get("valkey_version") or info.get("redis_version") or "")
+        return [
+            Reading(names.REDIS_USED_MEMORY, (), float(info.get("used_memory", 0))),
+            Reading(names.REDIS_MAX_MEMORY, (), float(info.get("maxmemory", 0))),
+            Reading(names.REDIS_EVICTED_KEYS, (), float(info.get("evicted_keys", 0))),
+            Reading(names.REDIS_CLIENTS, (), float(info.get("connected_clients", 0))),
+            Reading(names.REDIS_EVICTS, (), float(policy != SAFE_POLICY)),
+            Reading(names.BUILD_INFO, (package_version(), platform.python_version(), version), 1.0),
+        ]
+
+    def _own(self) -> list[Reading]:
+        return [
+            Reading(names.EXPORTER_COLLECT, (), self._took),
+            Reading(names.EXPORTER_LAST_SUCCESS, (), self.last_success),
+            *(Reading(names.EXPORTER_ERRORS, (stage,), float(count)) for stage, count in self._errors.items()),
+        ]

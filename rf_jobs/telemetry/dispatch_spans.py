@@ -1,0 +1,225 @@
+"""The ``send`` spans: one for each dispatch, one for each ``dispatch_many``. Their context is the job's creation context."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanContext, SpanKind
+
+from rf_jobs.model.envelope import Envelope, Headers
+from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched
+from rf_jobs.telemetry.spans import Failure, SpanWriter
+from rf_jobs.telemetry.traceparent import MAX_STATE, is_sampled, parse, text_of
+from rf_jobs.words.timing import mono
+
+LINKED = "rf=l"
+"""In tracestate: what follows from this dispatch is linked to it and never its child (a delay, a batch)."""
+
+MAX_OPEN = 10_000
+
+Send = Callable[[], Awaitable[Any]]
+
+conversation: ContextVar[str] = ContextVar("rf_jobs_conversation", default="")
+"""What jobs that are dispatched from inside a handler share with its job."""
+
+
+class _Batch:
+    """One ``dispatch_many`` under way."""
+
+    __slots__ = ("classes", "count", "ids", "parent", "queues", "span", "start_ns", "state", "traceparent")
+
+    def __init__(self, count: int, parent: SpanContext | None, ids: tuple[int, int]) -> None:
+        self.count = count
+        self.parent = parent
+        self.ids = ids
+        self.span: Span | None = None
+        self.start_ns = time.time_ns()
+        self.traceparent = text_of(*ids, 0)
+        self.state = _state(parent, linked=True)
+        self.queues: set[str] = set()
+        self.classes: set[str] = set()
+
+
+_batch: ContextVar[_Batch | None] = ContextVar("rf_jobs_batch", default=None)
+
+
+class DispatchSpans:
+    """Opens a span when a dispatch is prepared, ends it when the store has answered."""
+
+    def __init__(self, writer: SpanWriter, *, by_class: bool) -> None:
+        self._writer = writer
+        self._by_class = by_class
+        self._open: dict[str, Span] = {}
+
+    # --- one job -------------------------------------------------------------------------------------------------
+
+    def prepare(self, letter: Envelope, headers: Headers) -> None:
+        """Give the job its creation context, unless the user gave it one."""
+        if not headers.cv:
+            headers.cv = conversation.get()
+        if headers.tp:
+            return
+        batch = _batch.get()
+        if batch is not None:
+            batch.queues.add(letter.queue)
+            batch.classes.add(letter.job)
+            headers.tp, headers.ts = batch.traceparent, batch.state
+            return
+        parent = _ambient()
+        trace_id, span_id, wanted = self._decide(parent)
+        headers.ts = _state(parent, linked=bool(letter.due))
+        if wanted:
+            span = self._start(letter, headers, parent, (trace_id, span_id))
+            if span.is_recording():
+                self._keep(letter.id, span)
+                own = span.get_span_context()
+                headers.tp = text_of(own.trace_id, own.span_id, own.trace_flags)
+                return
+        self._writer.sampled_out.value += 1
+        headers.tp = text_of(trace_id, span_id, 0)
+
+    def _decide(self, parent: SpanContext | None) -> tuple[int, int, bool]:
+        """Trace id, span id, and whether to record."""
+        sampling, span_id = self._writer.sampling, random.getrandbits(64) or 1
+        if parent is not None:
+            return parent.trace_id, span_id, bool(parent.trace_flags.sampled) and sampling.take()
+        trace_id = random.getrandbits(128) or 1
+        return trace_id, span_id, sampling.keeps(trace_id) and sampling.take()
+
+    def _start(self, letter: Envelope, headers: Headers, parent: SpanContext | None, ids: tuple[int, int]) -> Span:
+        attributes = self._writer.attributes("send", letter.queue, letter.job, letter.id)
+        if headers.cv:
+            attributes["messaging.message.conversation_id"] = headers.cv
+        name = f"send {letter.job if self._by_class else letter.queue}"
+        return self._writer.start(name, SpanKind.PRODUCER, attributes=attributes, parent=parent, ids=ids)
+
+    def _keep(self, job_id: str, span: Span) -> None:
+        if len(self._open) >= MAX_OPEN:  # dispatches that were refused before they were sent leave theirs behind
+            self._open.pop(next(iter(self._open))).end()
+            self._writer.dropped.value += 1
+        self._open[job_id] = span
+
+    def dispatched(self, event: JobDispatched) -> None:
+        """It is in the store."""
+        if not is_sampled(event.traceparent):
+            return
+        span = self._open.pop(event.job_id, None)
+        if span is not None:
+            span.set_attribute("rf_jobs.dispatch.result", "enqueued" if event.state == "ready" else event.state)
+            span.set_attribute("rf_jobs.job.priority", event.priority)
+            if event.delay_ms:
+                span.set_attribute("rf_jobs.job.delay_ms", event.delay_ms)
+            span.end()
+
+    def deduplicated(self, event: JobDeduplicated) -> None:
+        """It was there already."""
+        span = self._open.pop(event.job_id, None)
+        if span is not None:
+            span.set_attribute("rf_jobs.dispatch.result", "duplicate")
+            span.end()
+
+    def rejected(self, event: DispatchRejected) -> None:
+        """It is not in the store: a failure, recorded in any case."""
+        failure = Failure(event.reason, "", "")
+        span = self._open.pop(event.job_id, None)
+        if span is None:
+            if _batch.get() is not None:
+                return  # the batch's span says it
+            span = self._late(event)
+        if span is not None:
+            span.set_attribute("rf_jobs.dispatch.result", "rejected")
+            self._writer.fail(span, failure)
+            span.end()
+
+    def _late(self, event: DispatchRejected) -> Span | None:
+        where = parse(event.traceparent)
+        if where is None or where.sampled:
+            return None
+        attributes = self._writer.attributes("send", event.queue, event.job_class, event.job_id)
+        name = f"send {event.job_class if self._by_class else event.queue}"
+        start_ns = time.time_ns() - round((mono() - event.began) * 1e9)
+        ids = (where.trace_id, where.span_id)
+        return self._writer.start(
+            name, SpanKind.PRODUCER, attributes=attributes, ids=ids, start_ns=start_ns, forced=True
+        )
+
+    # --- many ----------------------------------------------------------------------------------------------------
+
+    async def around_batch(self, count: int, send: Send) -> Any:
+        """One span for all; every job carries its context."""
+        parent = _ambient()
+        trace_id, span_id, wanted = self._decide(parent)
+        batch = _Batch(count, parent, (trace_id, span_id))
+        if wanted:
+            batch.span = self._open_batch(batch, forced=False)
+            if batch.span.is_recording():
+                own = batch.span.get_span_context()
+                batch.traceparent = text_of(own.trace_id, own.span_id, own.trace_flags)
+            else:
+                batch.span = None
+        token = _batch.set(batch)
+        try:
+            result = await send()
+        except Exception as error:
+            span = batch.span or self._open_batch(batch, forced=True)
+            self._writer.fail(span, Failure(_name(error), "", ""))
+            self._close_batch(batch, span)
+            raise
+        else:
+            if batch.span is not None:
+                self._close_batch(batch, batch.span)
+            else:
+                self._writer.sampled_out.value += 1
+            return result
+        finally:
+            _batch.reset(token)
+
+    def _open_batch(self, batch: _Batch, *, forced: bool) -> Span:
+        attributes = self._writer.attributes("send", "*")
+        attributes["messaging.batch.message_count"] = batch.count
+        return self._writer.start(
+            "send *", SpanKind.PRODUCER, attributes=attributes, parent=batch.parent, ids=batch.ids,
+            start_ns=batch.start_ns, forced=forced,
+        )  # fmt: skip
+
+    def _close_batch(self, batch: _Batch, span: Span) -> None:
+        """Only now is it known where they went."""
+        if len(batch.queues) == 1:
+            (queue,) = batch.queues
+            span.set_attribute("messaging.destination.name", queue)
+            span.update_name(f"send {queue}")
+        if len(batch.classes) == 1:
+            (name,) = batch.classes
+            span.set_attribute("rf_jobs.job.class", name)
+            if self._by_class:
+                span.update_name(f"send {name}")
+        span.end()
+
+    def close(self) -> None:
+        """End what was never answered."""
+        for span in self._open.values():
+            span.end()
+        self._open.clear()
+
+
+def _ambient() -> SpanContext | None:
+    current = trace.get_current_span().get_span_context()
+    return current if current.is_valid else None
+
+
+def _state(parent: SpanContext | None, *, linked: bool) -> str:
+    inherited = parent.trace_state.to_header() if parent is not None and parent.trace_state else ""
+    members = [LINKED] if linked else []
+    members += [each for each in inherited.split(",") if each and each != LINKED]
+    state = ",".join(members)
+    return state if len(state) <= MAX_STATE else ",".join(members[:1])
+
+
+def _name(error: BaseException) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

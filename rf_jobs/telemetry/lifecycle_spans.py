@@ -1,0 +1,270 @@
+"""The spans of everything that happens between a dispatch and an attempt, and after it: one handler for each event."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext, SpanKind
+
+from rf_jobs.model import events as ev
+from rf_jobs.model.events import AttemptEnded, EventBus, FailedAttempt, JobEvent
+from rf_jobs.store.shapes import score_ms
+from rf_jobs.telemetry.attempt_spans import AttemptSpans, Mode, is_child
+from rf_jobs.telemetry.lookup import Found, Lookup
+from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, link_to
+from rf_jobs.telemetry.traceparent import attempt_ids, parse, text_of
+
+LAGGED_MS = 1_000
+"""Jobs promoted later than this are worth a span even in a trace that was not sampled."""
+
+_OUTCOMES: dict[type[AttemptEnded], str] = {
+    ev.JobCompleted: "success", ev.JobRetried: "retry", ev.JobDied: "dead", ev.JobDiscarded: "cancelled",
+    ev.JobSnoozed: "released", ev.JobReleased: "released", ev.JobCrashed: "lost", ev.AttemptLost: "lost",
+}  # fmt: skip
+
+
+class LifecycleSpans:
+    """Subscribes when it is made; ``close`` ends that."""
+
+    def __init__(self, bus: EventBus, writer: SpanWriter, attempts: AttemptSpans, lookup: Lookup, mode: Mode) -> None:
+        self._writer = writer
+        self._attempts = attempts
+        self._lookup = lookup
+        self._mode: Mode = mode
+        self._took = 0.0
+        """How long the last exchange with the server took: events are told right after theirs."""
+        self._served = "*"
+        self._since = time.time_ns()
+        self._stopping = 0
+        handlers: dict[type[ev.Event], Callable[..., None]] = {
+            ev.JobCompleted: self._on_completed,
+            **dict.fromkeys([kind for kind in _OUTCOMES if kind is not ev.JobCompleted], self._on_ended),
+            ev.JobReplayed: self._on_replayed,
+            ev.JobCancelled: self._on_cancelled,
+            ev.CancelRequested: self._on_cancel_requested,
+            ev.QueueCleared: self._on_cleared,
+            ev.JobReclaimed: self._on_reclaimed,
+            ev.JobsPromoted: self._on_promoted,
+            ev.JobsFetched: self._on_fetched,
+            ev.WorkerStarted: self._on_started,
+            ev.WorkerStopping: self._on_stopping,
+            ev.WorkerStopped: self._on_stopped,
+            ev.OperationDone: self._on_operation,
+        }
+        self._ends = [bus.subscribe(kind, handler) for kind, handler in handlers.items()]
+
+    def close(self) -> None:
+        """Listen no longer."""
+        for end in self._ends:
+            end()
+
+    def _on_operation(self, event: ev.OperationDone) -> None:
+        self._took = event.seconds
+
+    def _began(self) -> int:
+        return time.time_ns() - round(self._took * 1e9)
+
+    # --- the end of an attempt -----------------------------------------------------------------------------------
+
+    def _on_completed(self, event: ev.JobCompleted) -> None:
+        if event.trace:
+            self._on_ended(event)
+
+    def _on_ended(self, event: AttemptEnded) -> None:
+        run = self._attempts.take(event.trace) if event.trace else None
+        failure = _failure(event)
+        context: SpanContext | None = None
+        ended_ns, creation, previous = self._began(), "", ""
+        if run is not None:
+            context = self._attempts.finish(run, event, _OUTCOMES[type(event)], failure)
+            ended_ns, creation, previous = run.end_ns, run.ctx.traceparent, run.ctx.previous_traceparent
+        elif failure is not None and event.attempt:
+            context = self._unseen(event, failure)
+        if isinstance(event, ev.JobRetried) and context is not None:
+            self._retry(event, context, ended_ns)
+        elif isinstance(event, ev.JobDied) and failure is not None:
+            self._dead_letter(event, failure, context, ended_ns, creation, previous)
+
+    def _unseen(self, event: AttemptEnded, failure: Failure) -> SpanContext:
+        """A failure before the handler was reached, or beside the worker: from what the event says alone."""
+        attributes = self._writer.attributes("process", event.queue, event.job_class, event.job_id)
+        attributes["rf_jobs.job.attempt"] = event.attempt
+        attributes["rf_jobs.job.outcome"] = _OUTCOMES[type(event)]
+        attributes["rf_jobs.job.queue_wait_ms"] = round(event.wait * 1000)
+        attributes["rf_jobs.worker.id"] = event.worker
+        attributes["rf_jobs.sampling.reason"] = "failure"
+        end_ns = self._began()
+        span = self._writer.start(
+            f"process {event.queue}", SpanKind.CONSUMER, attributes=attributes,
+            start_ns=end_ns - round(event.duration * 1e9), forced=True,
+        )  # fmt: skip
+        self._writer.fail(span, failure)
+        self._writer.record_exception(span, failure, end_ns)
+        span.end(end_ns)
+        return span.get_span_context()
+
+    def _retry(self, event: ev.JobRetried, parent: SpanContext, start_ns: int) -> None:
+        attributes = self._writer.attributes("retry", event.queue, event.job_class, event.job_id)
+        attributes["rf_jobs.job.retry_delay_ms"] = round(event.delay * 1000)
+        attributes["rf_jobs.job.next_attempt"] = event.attempt + 1
+        if event.error_type:
+            attributes["error.type"] = self._writer.error_type(event.error_type)
+        self._writer.write(
+            f"retry {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=start_ns, parent=parent
+        )
+
+    def _dead_letter(
+        self, event: ev.JobDied, failure: Failure, parent: SpanContext | None, start_ns: int, creation: str, previous: str
+    ) -> None:  # fmt: skip
+        end_ns = time.time_ns()
+
+        def write(found: Found) -> None:
+            attributes = self._writer.attributes(
+                "dead_letter", event.queue, event.job_class or found.job_class, event.job_id
+            )
+            attributes["rf_jobs.job.attempt"] = event.attempt
+            attributes["rf_jobs.job.total_ms"] = round(event.total * 1000)
+            links = link_to(creation or found.traceparent, "creation", event.job_id)
+            links += link_to(previous, "previous_attempt", event.job_id)
+            self._writer.write(
+                f"dead_letter {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=start_ns, end_ns=end_ns,
+                parent=parent, links=links, failure=failure,
+            )  # fmt: skip
+
+        if creation:
+            write(Found())
+        else:
+            self._lookup.ask(event.job_id, write)
+
+    # --- what operators do ---------------------------------------------------------------------------------------
+
+    def _on_replayed(self, event: ev.JobReplayed) -> None:
+        self._linked("replay", SpanKind.PRODUCER, event)
+
+    def _on_cancelled(self, event: ev.JobCancelled) -> None:
+        if event.stage != "cleared":  # thousands at once; one span says it, see QueueCleared
+            self._linked("cancel", SpanKind.CLIENT, event, stage=event.stage)
+
+    def _on_cancel_requested(self, event: ev.CancelRequested) -> None:
+        self._linked("cancel", SpanKind.CLIENT, event, stage="running")
+
+    def _linked(self, operation: str, kind: SpanKind, event: JobEvent, stage: str = "") -> None:
+        """A span under whoever asked for it, linked to the job's dispatch."""
+        parent, start_ns, end_ns = _ambient(), self._began(), time.time_ns()
+
+        def write(found: Found) -> None:
+            attributes = self._writer.attributes(
+                operation, event.queue, event.job_class or found.job_class, event.job_id
+            )
+            if stage:
+                attributes["rf_jobs.cancel.stage"] = stage
+            self._writer.write(
+                f"{operation} {event.queue}", kind, attributes=attributes, start_ns=start_ns, end_ns=end_ns, parent=parent,
+                links=link_to(found.traceparent, "creation", event.job_id),
+            )  # fmt: skip
+
+        self._lookup.ask(event.job_id, write)
+
+    def _on_cleared(self, event: ev.QueueCleared) -> None:
+        attributes = self._writer.attributes("cancel", event.queue)
+        attributes["messaging.batch.message_count"] = event.count
+        attributes["rf_jobs.cancel.stage"] = "cleared"
+        self._writer.write(
+            f"cancel {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=self._began(), parent=_ambient()
+        )
+
+    # --- what workers do -----------------------------------------------------------------------------------------
+
+    def _on_reclaimed(self, event: ev.JobReclaimed) -> None:
+        start_ns, end_ns = self._began(), time.time_ns()
+
+        def write(found: Found) -> None:
+            attributes = self._writer.attributes(
+                "reclaim", event.queue, event.job_class or found.job_class, event.job_id
+            )
+            attributes["rf_jobs.lease.owner"] = event.worker
+            attributes["rf_jobs.job.crashes"] = event.crashes
+            attributes["rf_jobs.job.outcome"] = "dead" if event.died else "lost"
+            links = link_to(found.traceparent, "creation", event.job_id)
+            links += link_to(self._lost_attempt(event, found), "lost_attempt", event.job_id)
+            self._writer.write(
+                f"reclaim {event.queue}", SpanKind.INTERNAL, attributes=attributes, start_ns=start_ns, end_ns=end_ns,
+                links=links, failure=Failure("WorkerLost", "", ""),
+            )  # fmt: skip
+
+        self._lookup.ask(event.job_id, write, with_meta=True)
+
+    def _lost_attempt(self, event: ev.JobReclaimed, found: Found) -> str:
+        """The traceparent that the lost attempt had: its ids follow from the lease."""
+        if event.traceparent or not event.token or not found.meta:
+            return event.traceparent
+        ids = attempt_ids(event.job_id, event.token)
+        own, span_id = int(ids[:32], 16), int(ids[32:], 16)
+        creation = parse(found.traceparent)
+        attempt = int(found.meta.get("attempt", "0")) + (0 if event.died else 1)
+        first = found.meta.get("first")
+        waited = (int(found.meta.get("epoch", "0")) - score_ms(first)) / 1000 if first else 0.0
+        if creation is not None and is_child(
+            self._mode, attempt=attempt, waited=waited, tracestate=found.tracestate, creation=found.traceparent
+        ):
+            return text_of(creation.trace_id, span_id, creation.flags)
+        return text_of(own, span_id, int(self._writer.sampling.keeps(own)))
+
+    def _on_promoted(self, event: ev.JobsPromoted) -> None:
+        if not self._samples(anyway=event.lag_ms > LAGGED_MS):
+            return
+        attributes = self._writer.attributes("promote", event.queue)
+        attributes["messaging.batch.message_count"] = event.count
+        attributes["rf_jobs.promote.lag_ms.max"] = event.lag_ms
+        self._writer.write(
+            f"promote {event.queue}", SpanKind.INTERNAL, attributes=attributes, start_ns=self._began(), forced=False
+        )
+
+    def _on_fetched(self, event: ev.JobsFetched) -> None:
+        if not event.count or not self._samples():
+            return
+        attributes = self._writer.attributes("receive", self._served)
+        attributes["messaging.batch.message_count"] = event.count
+        attributes["rf_jobs.worker.id"] = event.worker
+        self._writer.write(
+            f"receive {self._served}", SpanKind.CLIENT, attributes=attributes, start_ns=self._began(), forced=False
+        )
+
+    def _samples(self, *, anyway: bool = False) -> bool:
+        """Whether to record a span that starts a trace of its own and belongs to no job."""
+        sampling = self._writer.sampling
+        return (anyway or sampling.keeps(random.getrandbits(64))) and sampling.take()
+
+    def _on_started(self, event: ev.WorkerStarted) -> None:
+        self._served = event.queues[0] if len(event.queues) == 1 else "*"
+        self._worker_span("start worker", event.worker, self._since, {"rf_jobs.worker.slots": event.slots})
+
+    def _on_stopping(self, event: ev.WorkerStopping) -> None:
+        self._stopping = time.time_ns()
+
+    def _on_stopped(self, event: ev.WorkerStopped) -> None:
+        counts: dict[str, int] = {"rf_jobs.worker.drained": event.drained, "rf_jobs.worker.released": event.released}
+        self._worker_span("shutdown worker", event.worker, self._stopping or time.time_ns(), counts)
+
+    def _worker_span(self, name: str, worker: str, start_ns: int, more: dict[str, int]) -> None:
+        attributes = {"messaging.system": SYSTEM, "rf_jobs.worker.id": worker, **more}
+        self._writer.write(name, SpanKind.INTERNAL, attributes=attributes, start_ns=start_ns)
+
+
+def _failure(event: AttemptEnded) -> Failure | None:
+    """What makes this end an error: None for a success, and for what the handler or an operator wanted."""
+    if isinstance(event, ev.AttemptLost):
+        return Failure("LeaseLost", "the lease was lost while it ran", "")
+    if not isinstance(event, FailedAttempt) or not isinstance(event, (ev.JobRetried, ev.JobDied, ev.JobCrashed)):
+        return None
+    if isinstance(event, ev.JobRetried) and event.reason in ("requested", ""):
+        return None
+    return Failure(event.error_type, event.message, event.traceback)
+
+
+def _ambient() -> SpanContext | None:
+    current = trace.get_current_span().get_span_context()
+    return current if current.is_valid else None
