@@ -255,6 +255,7 @@ def build_record(
         has_result=result is not None,
         trace_id=letter.hdr.tp.split("-")[1] if letter and letter.hdr and letter.hdr.tp.count("-") == 3 else "",
         cancel_requested="cancel" in meta,
+        was_delayed=bool(letter and letter.due),
     )
 
 

@@ -72,6 +72,8 @@ class JobRecord:
     has_result: bool = False
     trace_id: str = ""
     cancel_requested: bool = False
+    was_delayed: bool = False
+    """Whether it was dispatched to run later."""
 
     @property
     def last_error(self) -> AttemptError | None:

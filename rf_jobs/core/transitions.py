@@ -131,7 +131,9 @@ def reclaim(
 
     def announce(taken: list[Reclaimed]) -> Iterable[Event]:
         for job in taken:
-            yield JobReclaimed(job.id, job.queue, "", job.crashes, job.token.partition(".")[0], job.died, token=job.token)
+            yield JobReclaimed(
+                job.id, job.queue, "", job.crashes, job.token.partition(".")[0], job.died, token=job.token
+            )
 
     return Transition(commands.reclaim(limit, max_crashes, retention, error, queues), announce)
 

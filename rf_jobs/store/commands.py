@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rf_jobs.store.calls import Arg, Call, pairs, text, texts
-from rf_jobs.store.keys import JOB_KEYS, SCHEMA_VERSION, STATE_KEYS, Keys
+from rf_jobs.store.keys import JOB_KEYS, SCHEMA_VERSION, STATE_KEYS, Keys, glob
 from rf_jobs.store.shapes import (
     Beaten,
     Draft,
@@ -231,16 +231,12 @@ class Commands:
 
     def scan(self, pattern_family: str, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
         """One page of a family's keys, for the deep check."""
-        pattern = _glob(self.keys.prefix) + pattern_family + ":*"
+        pattern = glob(self.keys.prefix) + pattern_family + ":*"
         return Call("read", ("SCAN", cursor, "MATCH", pattern, "COUNT", count), lambda r: (int(r[0]), texts(r[1])))
 
     def job_keys(self, job_id: str) -> list[str]:
         """All keys that may belong to one job."""
         return [self.keys.of(family, job_id) for family in JOB_KEYS]
-
-
-def _glob(literal: str) -> str:
-    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in literal)
 
 
 def _scored(reply: Any) -> list[tuple[str, float]]:

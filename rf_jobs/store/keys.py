@@ -87,6 +87,16 @@ class Keys:
         """``family`` for singletons, ``family:member`` otherwise."""
         return f"{self.prefix}{family}:{member}" if member else self.prefix + family
 
+    @property
+    def pattern(self) -> str:
+        """A glob that fits every key of this namespace and no other."""
+        return glob(self.prefix) + "*"
+
+
+def glob(literal: str) -> str:
+    """``literal`` as a Redis glob pattern that fits only itself."""
+    return "".join(f"\\{c}" if c in "*?[]\\" else c for c in literal)
+
 
 STATE_KEYS = {
     "ready": "ready",

@@ -165,8 +165,22 @@ class AsyncStore:
         async with self._connecting:
             if not self._ready:
                 self.server.learn(await self._client.info())
-                self.server.welcome(await self._once(self.commands.hello(new_token(16))))
+                await self.greet()
                 self._ready = True
+
+    async def greet(self) -> None:
+        """Give the store an instance id, if it has none: at first contact, and after it was emptied."""
+        self.server.welcome(await self._once(self.commands.hello(new_token(16))))
+
+    async def drop_namespace(self) -> int:
+        """Remove every key of this namespace, some at a time; answers how many. There is no way back."""
+        removed = cursor = 0
+        while True:
+            cursor, keys = await self._client.scan(cursor, match=self.keys.pattern, count=1000)
+            if keys:
+                removed += await self._client.unlink(*keys)
+            if not cursor:
+                return removed
 
     async def run(self, call: Call[T], *, retry_for: float | None = None) -> T:
         """Run one call. Raises ``BackendError``."""

@@ -21,6 +21,8 @@ MAX_HEAD_BYTES = 8_192
 MAX_CONNECTIONS = 32
 REQUEST_SECONDS = 5.0
 RESPONSE_SECONDS = 20.0
+LINGER_SECONDS = 1.0
+MAX_LINGER_READS = 64
 TEXT = "text/plain; charset=utf-8"
 
 Render = Callable[[str], tuple[bytes, str]]
@@ -66,6 +68,7 @@ class Probes:
             async with asyncio.timeout(REQUEST_SECONDS + RESPONSE_SECONDS):
                 writer.write(await self._answer(reader))
                 await writer.drain()
+                await _linger(reader, writer)
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             log.debug("a client of the probes went away, or was too slow")
         except Exception:
@@ -110,6 +113,17 @@ class Probes:
                 body, kind = await asyncio.to_thread(self._render, accept)
             return HTTPStatus.OK, body, kind
         return HTTPStatus.NOT_FOUND, b"/metrics, /healthz or /readyz\n", TEXT
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let the client read the answer before the connection goes: closed over unread bytes it would be reset."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            for _ in range(MAX_LINGER_READS):
+                if not await reader.read(MAX_HEAD_BYTES):
+                    return
 
 
 def _response(
