@@ -107,7 +107,11 @@ class QueueManager:
         await self.store.aclose()
 
     async def __aenter__(self) -> Self:
-        await self.store.connect()
+        try:
+            await self.store.connect()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

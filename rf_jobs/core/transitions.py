@@ -132,8 +132,9 @@ def reclaim(
     def announce(taken: list[Reclaimed]) -> Iterable[Event]:
         for job in taken:
             yield JobReclaimed(
-                job.id, job.queue, "", job.crashes, job.token.partition(".")[0], job.died, token=job.token
-            )
+                job.id, job.queue, "", job.crashes, job.token.partition(".")[0], job.died, job.token, job.attempt,
+                job.waited_ms / 1000,
+            )  # fmt: skip
 
     return Transition(commands.reclaim(limit, max_crashes, retention, error, queues), announce)
 

@@ -21,8 +21,8 @@ class Programs:
 
     def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start ``rf-jobs ARGUMENTS``; its output goes to a file."""
-        with (self._logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
+        with (self._logs / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 (our own command)
                 [sys.executable, "-m", "rf_jobs", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -49,7 +49,9 @@ def run(options: DemoOptions) -> int:
         }
         stack.callback(mails.stop)
         stack.callback(webhook.stop)
-        programs = Programs(folder, environment)
+        logs = home / "logs"
+        logs.mkdir(exist_ok=True)
+        programs = Programs(logs, environment)
         stack.callback(programs.stop)
         demo = Demo(options, server.url, folder, mails, webhook, programs)
         return asyncio.run(demo.main())
@@ -194,7 +196,7 @@ class Demo:
             print_summary(found, self._say)
         for name, row in self._say.rows.items():
             if not row["ok"]:
-                print(f"not kept: {name}: {row['seen']} (logs of this run are gone; run again to see)", file=sys.stderr)
+                print(f"not kept: {name}: {row['seen']} (logs are in .rf-jobs/logs)", file=sys.stderr)
         return 0 if self._say.all_hold else 1
 
     # --- small parts ---------------------------------------------------------------------------------------------

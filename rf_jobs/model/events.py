@@ -159,10 +159,11 @@ class JobReclaimed(JobEvent, gc=False):
     worker: str
     died: bool
     """Whether it was buried as poison."""
-    traceparent: str = ""
-    """The lost attempt's span, if it left one in its lease."""
     token: str = ""
     """The lost lease's."""
+    attempt: int = 0
+    wait: float = 0.0
+    """What the lost attempt had waited (seconds)."""
 
 
 class JobUnparked(JobEvent, gc=False):

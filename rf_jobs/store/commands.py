@@ -17,6 +17,7 @@ from rf_jobs.store.shapes import (
     Survey,
     read_fetched,
     read_survey,
+    score_ms,
 )
 from rf_jobs.words.states import State
 
@@ -106,8 +107,11 @@ class Commands:
     ) -> Call[list[Reclaimed]]:
         def read(r: Any) -> list[Reclaimed]:
             return [
-                Reclaimed(text(r[i]), text(r[i + 1]), int(r[i + 2]), bool(int(r[i + 3])), text(r[i + 4]))
-                for i in range(0, len(r), 5)
+                Reclaimed(
+                    text(r[i]), text(r[i + 1]), int(r[i + 2]), bool(int(r[i + 3])), text(r[i + 4]), int(r[i + 5]),
+                    max(0, int(r[i + 6]) - score_ms(r[i + 7])),
+                )
+                for i in range(0, len(r), 8)
             ]
 
         return Call("reclaim", (limit, max_crashes, *retention.dead, error, *queues), read, "reclaim")

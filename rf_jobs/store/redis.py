@@ -72,12 +72,12 @@ class _Server:
     def learn(self, info: dict[str, Any]) -> None:
         """Judge the server from its INFO; raises ``BackendError`` where it is not fit to hold jobs."""
         self.version = str(info.get("valkey_version") or info.get("redis_version") or "0")
-        major = int(str(info.get("redis_version", "0")).split(".")[0])
-        if major < 6:
+        known = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
+        if known < (6, 2):
             raise BackendError(
                 f"the server at {self.shown_url} is version {self.version}; rf-jobs needs Redis 6.2 or Valkey 7.2"
             )
-        self.flags = major >= 7
+        self.flags = known >= (7, 0)
         policy = str(info.get("maxmemory_policy", SAFE_POLICY))
         if policy != SAFE_POLICY and not self.allow_eviction:
             raise BackendError(

@@ -56,6 +56,8 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     first_ms: int
     previous: str
     token: str
+    again: bool = False
+    """Whether it was leased before: retried, snoozed, handed back or taken back."""
 
 
 @dataclass(slots=True)
@@ -104,6 +106,9 @@ class Reclaimed:
     crashes: int
     died: bool
     token: str
+    attempt: int
+    waited_ms: int
+    """From ready to the lost lease."""
 
 
 @dataclass
@@ -142,7 +147,7 @@ def read_fetched(reply: Any, token: str) -> Fetched:
             queue, _, attempt, crashes, epoch, first, previous = facts
             first_ms = score_ms(first)
             job = Leased(
-                job_id, data, queue, int(attempt), int(crashes), int(epoch), ready_ms, first_ms, previous, token
+                job_id, data, queue, int(attempt), int(crashes), int(epoch), ready_ms, first_ms, previous, token, True
             )
         jobs.append(job)
     moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]

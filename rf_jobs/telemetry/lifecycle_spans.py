@@ -11,7 +11,6 @@ from opentelemetry.trace import SpanContext, SpanKind
 
 from rf_jobs.model import events as ev
 from rf_jobs.model.events import AttemptEnded, EventBus, FailedAttempt, JobEvent
-from rf_jobs.store.shapes import score_ms
 from rf_jobs.telemetry.attempt_spans import AttemptSpans, Mode, is_child
 from rf_jobs.telemetry.lookup import Found, Lookup
 from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, link_to
@@ -195,20 +194,21 @@ class LifecycleSpans:
                 links=links, failure=Failure("WorkerLost", "", ""),
             )  # fmt: skip
 
-        self._lookup.ask(event.job_id, write, with_meta=True)
+        self._lookup.ask(event.job_id, write)
 
     def _lost_attempt(self, event: ev.JobReclaimed, found: Found) -> str:
         """The traceparent that the lost attempt had: its ids follow from the lease."""
-        if event.traceparent or not event.token or not found.meta:
-            return event.traceparent
+        if not event.token:
+            return ""
         ids = attempt_ids(event.job_id, event.token)
         own, span_id = int(ids[:32], 16), int(ids[32:], 16)
         creation = parse(found.traceparent)
-        attempt = int(found.meta.get("attempt", "0")) + (0 if event.died else 1)
-        first = found.meta.get("first")
-        waited = (int(found.meta.get("epoch", "0")) - score_ms(first)) / 1000 if first else 0.0
         if creation is not None and is_child(
-            self._mode, attempt=attempt, waited=waited, tracestate=found.tracestate, creation=found.traceparent
+            self._mode,
+            attempt=event.attempt,
+            waited=event.wait,
+            tracestate=found.tracestate,
+            creation=found.traceparent,
         ):
             return text_of(creation.trace_id, span_id, creation.flags)
         return text_of(own, span_id, int(self._writer.sampling.keeps(own)))

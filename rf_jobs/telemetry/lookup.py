@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rf_jobs.core.inspector import Inspector
 from rf_jobs.model.envelope import Envelope
@@ -20,10 +20,9 @@ MAX_WAITING = 1_000
 
 @dataclass
 class Found:
-    """What is known of a job: its envelope, and where asked for its mutable fields."""
+    """What is known of a job."""
 
     letter: Envelope | None = None
-    meta: dict[str, str] = field(default_factory=dict)
 
     @property
     def traceparent(self) -> str:
@@ -49,13 +48,12 @@ class Lookup:
     server is away, the caller is called with nothing found: a span without its link is better than none."""
 
     def __init__(self, store: AsyncStore) -> None:
-        self._store = store
         self._inspector = Inspector(store)
-        self._waiting: list[tuple[str, bool, Then]] = []
+        self._waiting: list[tuple[str, Then]] = []
         self._task: asyncio.Task[None] | None = None
         self._open = True
 
-    def ask(self, job_id: str, then: Then, *, with_meta: bool = False) -> None:
+    def ask(self, job_id: str, then: Then) -> None:
         """Read about a job, then call ``then``."""
         try:
             asyncio.get_running_loop()
@@ -65,7 +63,7 @@ class Lookup:
         if not self._open or len(self._waiting) >= MAX_WAITING:
             then(Found())
             return
-        self._waiting.append((job_id, with_meta, then))
+        self._waiting.append((job_id, then))
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="rf-jobs-lookup", context=contextvars.Context())
 
@@ -74,7 +72,7 @@ class Lookup:
             while self._waiting:
                 page, self._waiting = self._waiting[:PAGE], self._waiting[PAGE:]
                 found = await self._read(page)
-                for job_id, _, then in page:
+                for job_id, then in page:
                     try:
                         then(found.get(job_id) or Found())
                     except Exception:  # a span processor of the application may raise anything
@@ -82,19 +80,13 @@ class Lookup:
         finally:
             self._task = None
 
-    async def _read(self, page: list[tuple[str, bool, Then]]) -> dict[str, Found]:
+    async def _read(self, page: list[tuple[str, Then]]) -> dict[str, Found]:
         try:
-            letters = await self._inspector.envelopes(list({job_id for job_id, _, _ in page}))
-            found = {job_id: Found(letter) for job_id, letter in letters.items()}
-            wanted = [job_id for job_id, with_meta, _ in page if with_meta]
-            if wanted:
-                metas = await self._store.run_many([self._store.commands.meta(job_id) for job_id in wanted])
-                for job_id, meta in zip(wanted, metas, strict=True):
-                    found[job_id].meta = meta
+            letters = await self._inspector.envelopes(list({job_id for job_id, _ in page}))
         except RfJobsError as error:
             log.debug("no links for %d spans: %s", len(page), error)
             return {}
-        return found
+        return {job_id: Found(letter) for job_id, letter in letters.items()}
 
     async def aclose(self, patience: float = 2.0) -> None:
         """Finish what waits."""

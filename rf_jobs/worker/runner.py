@@ -143,7 +143,7 @@ class Runner:
             attempt.timeout = plan.timeout
             attempt.deadline = attempt.began + plan.timeout
             ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
-            if attempt.leased.attempt > 1 or attempt.leased.crashes:
+            if attempt.leased.again:
                 ctx.restore(await self._desk.load_checkpoint(ctx))
             self._on_start(attempt)
             if self._bus.wants(JobStarted):

@@ -134,12 +134,10 @@ async def test_a_worker_leaves_all_it_counted(redis_url: str) -> None:
             await manager.dispatch_many([Flushed(fail=n == 0) for n in range(10)])
             for _ in range(10):
                 await asyncio.wait_for(ended.get(), 10)
+        flushed = read_flushed(await stored(manager))
         found = {
             (reading.metric.name, *reading.values): reading.value or sum(reading.buckets.values())
-            for reading in read_flushed(
-                await manager.store.run(manager.store.commands.metrics()),
-                await manager.store.run(manager.store.commands.exemplars()),
-            ).readings
+            for reading in flushed.readings
         }
     name = Flushed.__job_class__.name
     assert found["jobs_dispatched_total", "flushed", name] == 10

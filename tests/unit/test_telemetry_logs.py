@@ -16,10 +16,14 @@ from rf_jobs.telemetry.logs import JsonFormatter, LifecycleLog, TextFormatter
 
 JOB = ("0190-id", "emails", "shop:SendEmail")
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
-RETRIED = ev.JobRetried(*JOB, 2, "w1", 0.3, 0.02, 0.5, TRACE, "exception", "ValueError", "card 4111", "Traceback ...", 60.0)
+RETRIED = ev.JobRetried(
+    *JOB, 2, "w1", 0.3, 0.02, 0.5, TRACE, "exception", "ValueError", "card 4111", "Traceback ...", 60.0
+)
 
 
-def told(caplog: pytest.LogCaptureFixture, event: ev.Event, *, redact: bool = False, level: int = logging.DEBUG) -> list[logging.LogRecord]:
+def told(
+    caplog: pytest.LogCaptureFixture, event: ev.Event, *, redact: bool = False, level: int = logging.DEBUG
+) -> list[logging.LogRecord]:
     bus = EventBus()
     caplog.clear()
     with caplog.at_level(level, "rf_jobs.lifecycle"):
@@ -33,7 +37,13 @@ def test_a_transition_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "SendEmail failed, will be tried again: ValueError: card 4111"
     line = json.loads(JsonFormatter().format(record))
-    assert line["job"] == {"job_id": "0190-id", "job_class": "shop:SendEmail", "queue": "emails", "attempt": 2, "worker": "w1"}
+    assert line["job"] == {
+        "job_id": "0190-id",
+        "job_class": "shop:SendEmail",
+        "queue": "emails",
+        "attempt": 2,
+        "worker": "w1",
+    }
     assert line["fields"] == {"delay": 60.0, "wait": 0.3, "duration": 0.02, "reason": "exception"}
     assert (line["trace_id"], line["span_id"]) == ("a" * 32, "b" * 16)
     text = TextFormatter().format(record)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,17 @@ from rf_jobs.telemetry.metrics import UNKNOWN, Metrics
 from rf_jobs.telemetry.names import Metric
 from rf_jobs.words.timing import mono
 
-JOB = ("0190-id", "emails", "SendEmail")
-ENDED = (1, "w1", 0.3, 0.02, 0.5)
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+def job(kind: type[ev.Event], *more: Any, **named: Any) -> Any:
+    """Something that happened to a job."""
+    return kind("0190-id", "emails", "SendEmail", *more, **named)
+
+
+def ended(kind: type[ev.Event], *more: Any) -> Any:
+    """An attempt that ended."""
+    return job(kind, 1, "w1", 0.3, 0.02, 0.5, *more)
 
 
 class Fleet:
@@ -43,19 +52,19 @@ def fleet() -> Fleet:
 @pytest.mark.parametrize(
     ("event", "outcome", "reason"),
     [
-        (ev.JobCompleted(*JOB, *ENDED), "success", ""),
-        (ev.JobRetried(*JOB, *ENDED, "", "exception"), "retry", "exception"),
-        (ev.JobRetried(*JOB, *ENDED, "", "requested"), "retry", ""),
-        (ev.JobDied(*JOB, *ENDED, "", "timeout"), "dead", "timeout"),
-        (ev.JobDied(*JOB, *ENDED, "", "requested"), "dead", "exception"),
-        (ev.JobDied(*JOB, *ENDED, "", "something a consumer said"), "dead", "exception"),
-        (ev.JobDied(*JOB, *ENDED, "", "decode"), "dead", "decode"),
-        (ev.JobDiscarded(*JOB, *ENDED, "", "cancelled"), "cancelled", ""),
-        (ev.JobSnoozed(*JOB, *ENDED), "released", ""),
-        (ev.JobReleased(*JOB, *ENDED, "", "shutdown"), "released", ""),
-        (ev.JobCrashed(*JOB, *ENDED, "", "killed"), "lost", "lost"),
-        (ev.JobReclaimed(*JOB, 1, "w2", died=False), "lost", "lost"),
-        (ev.JobReclaimed(*JOB, 3, "w2", died=True), "dead", "lost"),
+        (ended(ev.JobCompleted), "success", ""),
+        (ended(ev.JobRetried, "", "exception"), "retry", "exception"),
+        (ended(ev.JobRetried, "", "requested"), "retry", ""),
+        (ended(ev.JobDied, "", "timeout"), "dead", "timeout"),
+        (ended(ev.JobDied, "", "requested"), "dead", "exception"),
+        (ended(ev.JobDied, "", "something a consumer said"), "dead", "exception"),
+        (ended(ev.JobDied, "", "decode"), "dead", "decode"),
+        (ended(ev.JobDiscarded, "", "cancelled"), "cancelled", ""),
+        (ended(ev.JobSnoozed), "released", ""),
+        (ended(ev.JobReleased, "", "shutdown"), "released", ""),
+        (ended(ev.JobCrashed, "", "killed"), "lost", "lost"),
+        (job(ev.JobReclaimed, 1, "w2", died=False), "lost", "lost"),
+        (job(ev.JobReclaimed, 3, "w2", died=True), "dead", "lost"),
     ],
 )
 def test_an_ended_attempt_is_counted_once(fleet: Fleet, event: ev.JobEvent, outcome: str, reason: str) -> None:
@@ -71,11 +80,11 @@ def test_an_ended_attempt_is_counted_once(fleet: Fleet, event: ev.JobEvent, outc
 @pytest.mark.parametrize(
     "event",
     [
-        ev.JobReleased(*JOB, *ENDED, "", "handed back"),
-        ev.JobParked(*JOB, *ENDED, "", "unknown_class"),
-        ev.JobExpired(*JOB, *ENDED),
-        ev.AttemptLost(*JOB, *ENDED),
-        ev.JobCancelled(*JOB),
+        ended(ev.JobReleased, "", "handed back"),
+        ended(ev.JobParked, "", "unknown_class"),
+        ended(ev.JobExpired),
+        ended(ev.AttemptLost),
+        job(ev.JobCancelled),
     ],
 )
 def test_what_was_no_attempt_is_not_counted_as_one(fleet: Fleet, event: ev.JobEvent) -> None:
@@ -84,7 +93,7 @@ def test_what_was_no_attempt_is_not_counted_as_one(fleet: Fleet, event: ev.JobEv
 
 
 def test_a_success_is_measured(fleet: Fleet) -> None:
-    fleet.bus.emit(ev.JobCompleted(*JOB, *ENDED))
+    fleet.bus.emit(ended(ev.JobCompleted))
     for metric in (names.JOB_DURATION, names.JOB_QUEUE_WAIT, names.JOB_END_TO_END, names.JOB_ATTEMPTS):
         assert fleet.of(metric) == 1
     assert fleet.cells.histogram(names.JOB_DURATION, "emails", "SendEmail").sum == pytest.approx(0.02)
@@ -94,9 +103,9 @@ def test_a_success_is_measured(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("trace", ["", TRACE[:-2] + "00", "rubbish"])
 def test_only_a_recorded_span_leaves_an_exemplar(fleet: Fleet, trace: str) -> None:
-    fleet.bus.emit(ev.JobCompleted(*JOB, *ENDED, trace))
+    fleet.bus.emit(ended(ev.JobCompleted, trace))
     assert not any(fleet.cells.histogram(names.JOB_DURATION, "emails", "SendEmail").exemplars)
-    fleet.bus.emit(ev.JobCompleted(*JOB, *ENDED, TRACE))
+    fleet.bus.emit(ended(ev.JobCompleted, TRACE))
     (exemplar,) = [e for e in fleet.cells.histogram(names.JOB_DURATION, "emails", "SendEmail").exemplars if e]
     assert exemplar[:2] == (0.02, "a" * 32)
 
@@ -113,7 +122,7 @@ def test_everything_known_is_there_at_zero(fleet: Fleet) -> None:
 def test_a_process_that_only_dispatches_has_no_metrics_of_workers() -> None:
     fleet = Fleet(worker=False)
     fleet.bus.emit(ev.WorkerBeat("w", 10, 1, 0, ("emails",), 1.0, 1.0))
-    fleet.bus.emit(ev.JobDispatched(*JOB, "ready", began=mono()))
+    fleet.bus.emit(job(ev.JobDispatched, "ready", began=mono()))
     assert fleet.of(names.JOBS_DISPATCHED) == 1
     assert fleet.value(names.JOB_DISPATCH_DURATION, "emails") == 1
     assert not [m.name for m, _, _ in fleet.cells.cells() if m.name.startswith("worker_")]
@@ -121,8 +130,8 @@ def test_a_process_that_only_dispatches_has_no_metrics_of_workers() -> None:
 
 
 def test_dispatches(fleet: Fleet) -> None:
-    fleet.bus.emit(ev.JobDeduplicated(*JOB))
-    fleet.bus.emit(ev.JobReplayed(*JOB))
+    fleet.bus.emit(job(ev.JobDeduplicated))
+    fleet.bus.emit(job(ev.JobReplayed))
     fleet.bus.emit(ev.DispatchRejected("emails", "SendEmail", "BackendError"))
     assert fleet.of(names.JOBS_DEDUPLICATED) == fleet.of(names.JOBS_REPLAYED) == 1
     assert fleet.value(names.JOBS_DISPATCH_ERRORS, "emails", "BackendError") == 1
@@ -136,8 +145,8 @@ def test_a_job_whose_class_nobody_read(fleet: Fleet) -> None:
 
 
 def test_cancelled_by_stage(fleet: Fleet) -> None:
-    fleet.bus.emit(ev.JobCancelled(*JOB))
-    fleet.bus.emit(ev.JobDiscarded(*JOB, *ENDED, "", "cancelled"))
+    fleet.bus.emit(job(ev.JobCancelled))
+    fleet.bus.emit(ended(ev.JobDiscarded, "", "cancelled"))
     assert fleet.of(names.JOBS_CANCELLED, "queued") == fleet.of(names.JOBS_CANCELLED, "running") == 1
 
 
@@ -165,5 +174,5 @@ def test_the_worker(fleet: Fleet) -> None:
 
 def test_after_close_nothing_is_counted(fleet: Fleet) -> None:
     fleet.metrics.close()
-    fleet.bus.emit(ev.JobCompleted(*JOB, *ENDED))
+    fleet.bus.emit(ended(ev.JobCompleted))
     assert fleet.of(names.JOBS_PROCESSED, "success") == 0

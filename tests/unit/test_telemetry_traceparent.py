@@ -31,7 +31,15 @@ def test_anything_may_stand_in_an_envelope(text: str) -> None:
 
 def test_what_is_none() -> None:
     good = text_of(1, 1, 1)
-    bad = [good.upper().replace("0", "A"), "ff" + good[2:], good + "-more", good[:-1], text_of(0, 1, 1), text_of(1, 0, 1), ""]
+    bad = [
+        good.upper().replace("0", "A"),
+        "ff" + good[2:],
+        good + "-more",
+        good[:-1],
+        text_of(0, 1, 1),
+        text_of(1, 0, 1),
+        "",
+    ]
     assert [parse(text) for text in bad] == [None] * len(bad)
     assert parse("01" + good[2:] + "-more") == (1, 1, 1), "a later version may say more"
 

@@ -100,6 +100,7 @@ end
 
 if taken > 0 then
   redis.call('HSET', wkey, 'nonce', nonce, 'got', table.concat(got, ' '))
+  redis.call('PEXPIRE', wkey, int(lease + 3600000)) -- for those who never beat
   envelopes()
 end
 

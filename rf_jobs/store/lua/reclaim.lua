@@ -1,6 +1,6 @@
 -- Takes back jobs whose lease has run out.
 -- ARGV: limit, max crashes, keep dead count, keep dead age ms, error JSON, then queues.
--- Reply: flat queue, id, crashes, died (0/1), token of the lost lease, previous span
+-- Reply: flat queue, id, crashes, died (0/1), and of the lost lease: token, attempt, when it was taken, score
 local limit, max = tonumber(ARGV[1]), tonumber(ARGV[2])
 local keep_dead = {tonumber(ARGV[3]), tonumber(ARGV[4])}
 local taken = {}
@@ -11,10 +11,11 @@ for q = 6, #ARGV do
   local ids = redis.call('ZRANGEBYSCORE', P .. 'running:' .. queue, '-inf', int(NOW), 'LIMIT', 0, left)
   left = left - #ids
   for _, id in ipairs(ids) do
-    local token = redis.call('HGET', P .. 'meta:' .. id, 'token') or ''
+    local m = redis.call('HMGET', P .. 'meta:' .. id, 'token', 'attempt', 'epoch', 'score')
+    local token = m[1] or ''
     redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
     local crashes, died = crash(queue, id, max, 'lease expired ' .. token, ARGV[5], keep_dead)
-    for _, value in ipairs({queue, id, crashes, died, token}) do taken[#taken + 1] = value end
+    for _, value in ipairs({queue, id, crashes, died, token, m[2] or '0', m[3] or '0', m[4] or '0'}) do taken[#taken + 1] = value end
   end
 end
 return taken
