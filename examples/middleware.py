@@ -18,7 +18,7 @@ class Tenant(Middleware):
         return await handle()
 
 
-class Greet(Job):
+class Salute(Job):
     def handle(self, ctx: JobContext) -> str:  # a plain function runs in a thread
         return f"hello, tenant {ctx.headers['tenant']}"
 
@@ -27,7 +27,7 @@ async def main(manager: QueueManager) -> None:
     manager.middleware.add(Tenant())
     manager.bus.subscribe(JobCompleted, lambda event: print(f"{event.job_id} took {event.duration * 1000:.1f} ms"))
     async with WorkerPool(manager=manager):
-        assert await manager.dispatch(Greet()).result(timeout=10) == "hello, tenant 7"
+        assert await manager.dispatch(Salute()).result(timeout=10) == "hello, tenant 7"
 
 
 if __name__ == "__main__":

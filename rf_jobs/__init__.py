@@ -8,12 +8,12 @@ from rf_jobs.core.records import JobRecord, Progress
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware
-from rf_jobs.worker.config import WorkerConfig
-from rf_jobs.worker.pool import WorkerPool
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.states import Priority, State
+from rf_jobs.worker.config import WorkerConfig
+from rf_jobs.worker.pool import WorkerPool
 
 __all__ = [
     "Discard", "Exponential", "Fail", "Filters", "Fixed", "Job", "JobContext", "JobRecord", "Linear", "Middleware",

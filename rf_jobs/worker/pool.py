@@ -198,7 +198,7 @@ class WorkerPool:
             async with asyncio.timeout(5.0):
                 await asyncio.shield(self._fetch_task)
         except TimeoutError:
-            log.error(
+            log.error(  # noqa: TRY400 (the traceback would say nothing)
                 "%d outcomes could not be delivered; those jobs will be taken back and run again",
                 self._fetcher.undelivered,
             )
