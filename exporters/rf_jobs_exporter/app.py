@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 from prometheus_client import REGISTRY
@@ -23,7 +23,7 @@ from rf_jobs.words.config_secrets import mask_url
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ConfigError
 from rf_jobs_exporter.auth import TOKEN_VARIABLE, bearer, is_loopback, token_from_environment
-from rf_jobs_exporter.collector import Collector, Snapshot
+from rf_jobs_exporter.collector import RETRY_SECONDS, Collector, Snapshot
 
 log = logging.getLogger("rf_jobs.exporter")
 COLLECTOR: web.AppKey[Collector] = web.AppKey("collector", Collector)
@@ -92,7 +92,7 @@ def create_app(settings: Settings, *, token: str | None = None) -> web.Applicati
     app = web.Application(middlewares=[bearer(wanted)] if wanted else [])
     # It must be able to say that the server evicts, and so to work with such a server.
     security = dataclasses.replace(settings.security, allow_evicting_server=True)
-    manager = QueueManager(dataclasses.replace(settings, security=security))
+    manager = QueueManager(dataclasses.replace(settings, security=security), retry_for=RETRY_SECONDS)
     collector = app[COLLECTOR] = Collector(manager, settings.exporter.cache_seconds)
     service = Service(collector, settings.telemetry.metric_namespace)
 
@@ -108,8 +108,8 @@ def create_app(settings: Settings, *, token: str | None = None) -> web.Applicati
     return app
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until ``stop``. Raises ``ConfigError`` where the address can't be had."""
+async def serve(settings: Settings, stop: asyncio.Event, started: Callable[[str], object] = lambda _url: None) -> None:
+    """Serve until ``stop``; ``started`` is told the page's URL. Raises ``ConfigError`` where the address can't be had."""
     wanted = settings.exporter
     if not is_loopback(wanted.host) and not token_from_environment():
         log.warning(
@@ -127,7 +127,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 " choose another host or port in [jobs.exporter], port 0 for any that is free"
             ) from None
         host, port = runner.addresses[0][:2]
-        log.info("metrics of %s on http://%s:%d/metrics", mask_url(settings.jobs.redis_url), host, port)
+        url = f"http://{host}:{port}/metrics"
+        log.info("metrics of %s on %s", mask_url(settings.jobs.redis_url), url)
+        started(url)
         await stop.wait()
     finally:
         await runner.cleanup()

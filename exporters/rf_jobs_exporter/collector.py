@@ -27,6 +27,7 @@ log = logging.getLogger("rf_jobs.exporter")
 READ_SECONDS = 5.0
 """A reading that takes longer is given up: Prometheus waits ten seconds by default."""
 RETRY_SECONDS = 0.3
+"""How long the manager should try: the next scrape comes by itself."""
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Collector:
     # --- the stages ----------------------------------------------------------------------------------------------
 
     async def _run(self, *calls: Any) -> list[Any]:
-        return await self._manager.store.run_many(list(calls), retry_for=RETRY_SECONDS)
+        return await self._manager.store.run_many(list(calls))
 
     async def _queues(self) -> Iterable[Reading]:
         (survey,) = await self._run(self._manager.store.commands.survey())

@@ -122,7 +122,7 @@ def _report_json(message: str, kind: str, code: int) -> None:
 
 def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked:
-        from rf_jobs.worker.upkeep import package_version  # noqa: PLC0415 (not needed otherwise)
+        from rf_jobs.words.version import package_version  # noqa: PLC0415 (not needed otherwise)
 
         click.echo(f"rf-jobs {package_version()}")
         ctx.exit()

@@ -40,9 +40,28 @@ class JobContext:
     """One attempt at one job. Made by the worker; ``JobContext.fake()`` makes one for a unit test."""
 
     __slots__ = (
-        "_cancelled", "_deadline_ms", "_desk", "_dispatched_ms", "_id", "_started_ms", "_state", "attempt", "conversation",
-        "fencing_token", "headers", "job_class", "max_attempts", "previous_traceparent", "queue", "tags", "token", "trace",
-        "traceparent", "tracestate", "wait", "worker",
+        "_cancelled",
+        "_deadline_ms",
+        "_desk",
+        "_id",
+        "_state",
+        "attempt",
+        "conversation",
+        "dispatched_ms",
+        "fencing_token",
+        "headers",
+        "job_class",
+        "max_attempts",
+        "previous_traceparent",
+        "queue",
+        "started_ms",
+        "tags",
+        "token",
+        "trace",
+        "traceparent",
+        "tracestate",
+        "wait",
+        "worker",
     )  # fmt: skip
 
     def __init__(
@@ -57,8 +76,10 @@ class JobContext:
         self.attempt = attempt
         """1 for the first try."""
         self.max_attempts = max_attempts
-        self._dispatched_ms = dispatched_ms
-        self._started_ms = started_ms
+        self.dispatched_ms = dispatched_ms
+        """When the job was dispatched: ms since 1970 by the client's clock."""
+        self.started_ms = started_ms
+        """When this attempt was leased: ms since 1970 by the server's clock."""
         self._deadline_ms = deadline_ms
         self.fencing_token = fencing_token
         """Grows with every lease of this job: hand it to a store that refuses smaller ones."""
@@ -105,12 +126,12 @@ class JobContext:
     @property
     def dispatched_at(self) -> datetime:
         """When the job was dispatched (aware, UTC)."""
-        return from_ms(self._dispatched_ms)
+        return from_ms(self.dispatched_ms)
 
     @property
     def started_at(self) -> datetime:
         """When this attempt was leased (aware, UTC; the server's clock)."""
-        return from_ms(self._started_ms)
+        return from_ms(self.started_ms)
 
     @property
     def deadline(self) -> datetime:

@@ -108,7 +108,12 @@ class Commands:
         def read(r: Any) -> list[Reclaimed]:
             return [
                 Reclaimed(
-                    text(r[i]), text(r[i + 1]), int(r[i + 2]), bool(int(r[i + 3])), text(r[i + 4]), int(r[i + 5]),
+                    text(r[i]),
+                    text(r[i + 1]),
+                    int(r[i + 2]),
+                    bool(int(r[i + 3])),
+                    text(r[i + 4]),
+                    int(r[i + 5]),
                     max(0, int(r[i + 6]) - score_ms(r[i + 7])),
                 )
                 for i in range(0, len(r), 8)

@@ -24,6 +24,7 @@ from opentelemetry.trace import (
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.events import AttemptEnded
 from rf_jobs.telemetry.dispatch_spans import LINKED, conversation
+from rf_jobs.telemetry.lane_spans import LaneSpans
 from rf_jobs.telemetry.spans import Attributes, Failure, SpanWriter, link_to, span_context
 from rf_jobs.telemetry.traceparent import Traceparent, attempt_ids, parse
 from rf_jobs.words.control import Discard, Retry, Snooze
@@ -32,16 +33,23 @@ Mode = Literal["auto", "link", "child", "new"]
 CHILD_WAIT_SECONDS = 30.0
 MAX_OPEN = 10_000
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _NOTHING = Context()
 
 
 class Run:
     """An attempt whose span is written once the store has its outcome."""
 
-    __slots__ = ("ctx", "end_ns", "parent", "span", "span_id", "start_ns", "trace_id")
+    __slots__ = ("ctx", "end_ns", "laned", "parent", "span", "span_id", "start_ns", "trace_id")
 
     def __init__(
-        self, ctx: JobContext, ids: tuple[int, int], parent: SpanContext | None, span: Span | None, start_ns: int
+        self,
+        ctx: JobContext,
+        ids: tuple[int, int],
+        parent: SpanContext | None,
+        span: Span | None,
+        start_ns: int,
+        laned: bool,
     ) -> None:
         self.ctx = ctx
         self.trace_id, self.span_id = ids
@@ -50,6 +58,8 @@ class Run:
         """None where it was not sampled when it started."""
         self.start_ns = start_ns
         self.end_ns = 0
+        self.laned = laned
+        """Sampled, and to be written to the fast lane if it goes well."""
 
 
 def is_child(mode: Mode, *, attempt: int, waited: float, tracestate: str, creation: str) -> bool:
@@ -64,8 +74,9 @@ def is_child(mode: Mode, *, attempt: int, waited: float, tracestate: str, creati
 class AttemptSpans:
     """Goes around handlers, and keeps what is to be written until the event of the attempt's end arrives."""
 
-    def __init__(self, writer: SpanWriter, mode: Mode, *, by_class: bool) -> None:
+    def __init__(self, writer: SpanWriter, mode: Mode, *, by_class: bool, lane: LaneSpans | None = None) -> None:
         self._writer = writer
+        self._lane = lane
         self._mode: Mode = mode
         self._by_class = by_class
         self._open: dict[str, Run] = {}
@@ -84,18 +95,24 @@ class AttemptSpans:
             ctx.trace = f"00-{ids_text[:32]}-{ids_text[32:]}-00"
         start_ns = time.time_ns()
         span: Span | None = None
+        laned = False
         if wanted and self._writer.sampling.take():
-            span = self._start(ctx, (trace_id, span_id), creation, start_ns)
-        current = span or NonRecordingSpan(SpanContext(trace_id, span_id, False, _UNSAMPLED))
+            if self._lane is not None:
+                laned = True
+                ctx.trace = ctx.trace[:-2] + "01"
+            else:
+                span = self._start(ctx, (trace_id, span_id), creation, start_ns)
+        flags = _SAMPLED if laned else _UNSAMPLED
+        current = span or NonRecordingSpan(SpanContext(trace_id, span_id, False, flags))
         attached = attach(set_span_in_context(current, _NOTHING))
         talk = conversation.set(ctx.conversation or ctx.id)
         try:
             value = await handle()
         except BaseException as error:
-            self._ended(ctx, (trace_id, span_id), creation, span, start_ns, error)
+            self._ended(ctx, (trace_id, span_id), creation, span, start_ns, error, laned)
             raise
         else:
-            self._ended(ctx, (trace_id, span_id), creation, span, start_ns, None)
+            self._ended(ctx, (trace_id, span_id), creation, span, start_ns, None, laned)
             return value
         finally:
             conversation.reset(talk)
@@ -133,15 +150,15 @@ class AttemptSpans:
 
     def _ended(
         self, ctx: JobContext, ids: tuple[int, int], creation: Traceparent | None, span: Span | None, start_ns: int,
-        error: BaseException | None,
+        error: BaseException | None, laned: bool,
     ) -> None:  # fmt: skip
-        if span is None and not _must_be_seen(ctx, error):
+        if span is None and not laned and not _must_be_seen(ctx, error):
             self._writer.sampled_out.value += 1
             ctx.trace = ""
             return
         if span is None:
             ctx.trace = ctx.trace[:-2] + "01"
-        run = Run(ctx, ids, None if creation is None else span_context(creation, ctx.tracestate), span, start_ns)
+        run = Run(ctx, ids, None if creation is None else span_context(creation, ctx.tracestate), span, start_ns, laned)
         run.end_ns = time.time_ns()
         if len(self._open) >= MAX_OPEN:
             self._forget(self._open.pop(next(iter(self._open))))
@@ -157,12 +174,15 @@ class AttemptSpans:
     def finish(self, run: Run, event: AttemptEnded, outcome: str, failure: Failure | None) -> SpanContext | None:
         """Write an attempt's span; answers with its context, None where there is none after all."""
         ctx, span = run.ctx, run.span
+        if run.laned and failure is None and self._lane is not None:
+            return self._write_to_lane(self._lane, run, event, outcome)
         if span is None:
             creation = parse(ctx.traceparent) if run.parent is not None else None
             span = self._start(ctx, (run.trace_id, run.span_id), creation, run.start_ns, forced=True)
             if span is None:
                 return None
-            span.set_attribute("rf_jobs.sampling.reason", "failure" if failure is not None else outcome)
+            if not run.laned:
+                span.set_attribute("rf_jobs.sampling.reason", "failure" if failure is not None else outcome)
         span.set_attributes(_facts(ctx, event, outcome))
         start_ms = round(ctx.started_at.timestamp() * 1000)
         span.add_event("created", None, round(ctx.dispatched_at.timestamp() * 1e9))
@@ -173,6 +193,16 @@ class AttemptSpans:
             self._writer.record_exception(span, failure, run.end_ns)
         span.end(run.end_ns)
         return span.get_span_context()
+
+    def _write_to_lane(self, lane: LaneSpans, run: Run, event: AttemptEnded, outcome: str) -> SpanContext | None:
+        ctx = run.ctx
+        lane.write(
+            f"process {ctx.job_class if self._by_class else ctx.queue}",
+            ctx, (run.trace_id, run.span_id),
+            run.parent.span_id if run.parent is not None else 0, (run.start_ns, run.end_ns), event, outcome,
+        )  # fmt: skip
+        self._writer.recorded.value += 1
+        return SpanContext(run.trace_id, run.span_id, False, _SAMPLED)
 
     def _forget(self, run: Run) -> None:
         if run.span is not None:

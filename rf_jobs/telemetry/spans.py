@@ -94,7 +94,7 @@ class SpanWriter:
         self._redact = redact
         self._server = _server_address(redis_url)
         self._error_types: set[str] = set()
-        self._recorded = cells.counter(names.TELEMETRY_SPANS, "recorded")
+        self.recorded = cells.counter(names.TELEMETRY_SPANS, "recorded")
         self.sampled_out = cells.counter(names.TELEMETRY_SPANS, "sampled_out")
         self.dropped = cells.counter(names.TELEMETRY_DROPPED, "span")
 
@@ -128,7 +128,7 @@ class SpanWriter:
             record_exception=False, set_status_on_exception=False,
         )  # fmt: skip
         if span.is_recording():
-            self._recorded.value += 1
+            self.recorded.value += 1
         return span
 
     def _own_tracer(self, ids: tuple[int, int] | None, *, forced: bool) -> Tracer:

@@ -17,6 +17,7 @@ from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.telemetry.attempt_spans import AttemptSpans
 from rf_jobs.telemetry.cells import MetricStore
 from rf_jobs.telemetry.dispatch_spans import DispatchSpans
+from rf_jobs.telemetry.lane_spans import LaneSpans
 from rf_jobs.telemetry.lifecycle_spans import LifecycleSpans
 from rf_jobs.telemetry.lookup import Lookup
 from rf_jobs.telemetry.providers import Providers
@@ -40,7 +41,14 @@ class Tracing(Middleware):
         )  # fmt: skip
         by_class = settings.span_name == "class"
         self._dispatches = DispatchSpans(writer, by_class=by_class)
-        self._attempts = AttemptSpans(writer, settings.trace, by_class=by_class)
+        self._attempts = AttemptSpans(
+            writer,
+            settings.trace,
+            by_class=by_class,
+            lane=None
+            if providers.lane is None
+            else LaneSpans(providers.lane, writer.attributes, links=settings.trace != "new"),
+        )
         self._lookup = Lookup(manager.store)
         self._lifecycle = LifecycleSpans(manager.bus, writer, self._attempts, self._lookup, settings.trace)
         bus = manager.bus

@@ -6,8 +6,6 @@ import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from typing import TYPE_CHECKING, Protocol
 
 from rf_jobs.client.manager import QueueManager
@@ -20,6 +18,7 @@ from rf_jobs.telemetry.metrics import Metrics
 from rf_jobs.telemetry.probes import Probes, Render
 from rf_jobs.words.config_settings import TelemetrySettings, WorkerSettings
 from rf_jobs.words.ids import new_token
+from rf_jobs.words.version import package_version
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -133,11 +132,3 @@ def _renderer(cells: MetricStore, namespace: str) -> Render:
         return exposition.render(both, accept)
 
     return render
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return installed("rf-jobs")
-    except PackageNotFoundError:  # run from a tree that is not installed
-        return "0"

@@ -8,7 +8,6 @@ import random
 import socket
 import threading
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 from rf_jobs.core import transitions
 from rf_jobs.core.inspector import Inspector
@@ -20,6 +19,7 @@ from rf_jobs.store.shapes import Beaten, Retention
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
+from rf_jobs.words.version import package_version
 from rf_jobs.worker.leases import STARTED, STATE_NAMES, Held, LeaseTable, Pulse
 
 log = logging.getLogger("rf_jobs.worker")
@@ -27,14 +27,6 @@ BEAT_SECONDS = 1.0
 """Between two heartbeats of a worker that holds jobs: it is told of cancellations with them."""
 IDLE_BEAT_SECONDS = 5.0
 RECLAIM_LIMIT = 100
-
-
-def package_version() -> str:
-    """This package's version."""
-    try:
-        return version("rf-jobs")
-    except PackageNotFoundError:  # run from a tree that is not installed
-        return "0"
 
 
 class Beater:

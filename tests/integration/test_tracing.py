@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Sampler
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode
@@ -61,14 +61,28 @@ class InThread(Job, queue="traced"):
 CLASS = Traced.__job_class__.name
 
 
+class Memory(InMemorySpanExporter):
+    """Says when it got something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = asyncio.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = super().export(spans)
+        self.written.set()
+        return result
+
+
 class Lab:
     """A manager, perhaps with a worker, whose spans are looked at."""
 
-    def __init__(self, manager: QueueManager, exporter: InMemorySpanExporter, provider: TracerProvider) -> None:
+    def __init__(self, manager: QueueManager, exporter: Memory, provider: TracerProvider) -> None:
         self.manager = manager
         self.pool: WorkerPool | None = None
         self.tracer = provider.get_tracer("test")
         self._exporter = exporter
+        self.written = exporter.written
         self._events: list[ev.Event] = []
         self._news = asyncio.Condition()
         manager.bus.subscribe(ev.Event, self._on_event)
@@ -93,8 +107,11 @@ class Lab:
     async def span(self, name: str, fits: Callable[[ReadableSpan], bool] = lambda _: True) -> ReadableSpan:
         """The one span of this name that fits, once it is written."""
         async with asyncio.timeout(15):
-            while not (found := [s for s in self.spans() if s.name == name and fits(s)]):
-                await asyncio.sleep(0.005)
+            while True:
+                self.written.clear()
+                if found := [span for span in self.spans(name) if fits(span)]:
+                    break
+                await self.written.wait()
         assert len(found) == 1, f"{len(found)} spans {name}"
         return found[0]
 
@@ -107,7 +124,7 @@ async def lab(
     url: str, *, worker: bool = True, ratio: float = 1.0, sampler: Sampler | None = None, **options: Any
 ) -> AsyncIterator[Lab]:
     seen.clear()
-    exporter = InMemorySpanExporter()
+    exporter = Memory()
     provider = TracerProvider(sampler=sampler) if sampler else TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     wanted = TelemetrySettings(sample_ratio=ratio, metrics=False, **options)

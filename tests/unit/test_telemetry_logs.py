@@ -100,10 +100,8 @@ def test_a_handlers_line_has_its_span(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_exception_stands_in_the_json_line() -> None:
-    try:
-        raise ValueError("no")
-    except ValueError:
-        record = logging.LogRecord("x", logging.ERROR, __file__, 1, "it %s", ("broke",), sys.exc_info())
+    error = ValueError("no")
+    record = logging.LogRecord("x", logging.ERROR, __file__, 1, "it %s", ("broke",), (ValueError, error, None))
     line = json.loads(JsonFormatter().format(record))
     assert line["message"] == "it broke"
     assert line["exception"].endswith("ValueError: no")

@@ -35,7 +35,7 @@ class Fleet:
         self.metrics = Metrics(self.bus, self.cells, worker=worker, known=[("emails", "SendEmail")])
 
     def value(self, metric: Metric, *labels: str) -> float:
-        cell = dict(((m.name, v), c) for m, v, c in self.cells.cells()).get((metric.name, labels))
+        cell = {(m.name, v): c for m, v, c in self.cells.cells()}.get((metric.name, labels))
         if isinstance(cell, Histogram):
             return sum(cell.counts)
         return cell.value if isinstance(cell, Counter | Gauge) else math.nan

@@ -1,0 +1,151 @@
+"""The fast lane: spans of attempts that went well, written straight as OTLP protobuf.
+
+An SDK span costs about 110 us to make and encode, this about 5. It is taken only where the tracer provider is ours and all
+its spans go to the collector anyway; an application's own provider may have processors that want to see each span, and gets
+SDK spans. Field numbers are those of opentelemetry/proto/trace/v1/trace.proto.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from struct import Struct
+
+from opentelemetry.context import attach, set_value
+
+log = logging.getLogger("rf_jobs.telemetry")
+MAX_WAITING = 50_000
+BATCH = 4_096
+_HEAD = Struct(">BB16sBB8s")  # trace_id = 1, span_id = 2
+_TIMES = Struct("<BQBQ")  # start = 7, end = 8, both fixed64
+
+
+def varint(number: int) -> bytes:
+    """A protobuf varint; negative numbers take ten bytes."""
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def delimited(field: int, data: bytes) -> bytes:
+    """A length-delimited field."""
+    return varint(field << 3 | 2) + varint(len(data)) + data
+
+
+def attribute(key: str, value: str | float | bool) -> bytes:
+    """An attribute of a span: field 9, a KeyValue."""
+    return delimited(9, _key_value(key, value))
+
+
+def _key_value(key: str, value: str | float | bool) -> bytes:
+    if isinstance(value, bool):
+        held = b"\x10" + varint(int(value))
+    elif isinstance(value, int):
+        held = b"\x18" + varint(value)
+    elif isinstance(value, float):
+        held = b"\x21" + Struct("<d").pack(value)
+    else:
+        held = delimited(1, value.encode())
+    return delimited(1, key.encode()) + delimited(2, held)
+
+
+def event(name: str, at_ns: int) -> bytes:
+    """An event of a span: field 11."""
+    return delimited(11, b"\x09" + at_ns.to_bytes(8, "little") + delimited(2, name.encode()))
+
+
+def link(trace_id: int, span_id: int, attributes: Mapping[str, str], *, sampled: bool) -> bytes:
+    """A link of a span: field 13."""
+    facts = b"".join(delimited(4, _key_value(key, value)) for key, value in attributes.items())
+    ids = delimited(1, trace_id.to_bytes(16, "big")) + delimited(2, span_id.to_bytes(8, "big"))
+    # flags = 6, fixed32: sampled or not; from another process, which is known.
+    return delimited(13, ids + facts + (b"\x35\x01\x03\x00\x00" if sampled else b"\x35\x00\x03\x00\x00"))
+
+
+def span(
+    ids: tuple[int, int], parent: int, name: str, start_ns: int, end_ns: int, rest: Sequence[bytes], state: str = ""
+) -> bytes:
+    """A CONSUMER span of a ``ScopeSpans``: field 2. ``rest``: its encoded attributes, events and links."""
+    parts = [
+        _HEAD.pack(0x0A, 16, ids[0].to_bytes(16, "big"), 0x12, 8, ids[1].to_bytes(8, "big")),
+        delimited(3, state.encode()) if state else b"",
+        delimited(4, parent.to_bytes(8, "big")) if parent else b"",
+        delimited(5, name.encode()),
+        b"\x30\x05",  # kind = 6: consumer
+        _TIMES.pack(0x39, start_ns, 0x41, end_ns),
+        *rest,
+        b"\x85\x01" + (b"\x01\x03\x00\x00" if parent else b"\x01\x01\x00\x00"),  # flags = 16
+    ]
+    return delimited(2, b"".join(parts))
+
+
+class Lane:
+    """Collects encoded spans and posts them from a thread, every ``every`` seconds and at ``close``. Bounded: what does
+    not fit, or is refused, is dropped and counted by ``told`` (state, how many)."""
+
+    def __init__(
+        self, endpoint: str, resource: Mapping[str, str], scope: tuple[str, str, str], *, every: float, timeout: float,
+        told: Callable[[str, int], None],
+    ) -> None:  # fmt: skip
+        self._endpoint = endpoint
+        self._resource = delimited(1, b"".join(delimited(1, _key_value(k, v)) for k, v in resource.items()))
+        name, version, self._schema = scope
+        self._scope = delimited(1, delimited(1, name.encode()) + delimited(2, version.encode()))
+        self._every = every
+        self._timeout = timeout
+        self._told = told
+        self._waiting: list[bytes] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rf-jobs-lane", daemon=True)
+        self._thread.start()
+
+    def add(self, encoded: bytes) -> None:
+        """Hand over one span."""
+        if len(self._waiting) >= MAX_WAITING:
+            self._told("dropped", 1)
+            return
+        self._waiting.append(encoded)
+
+    def _run(self) -> None:
+        attach(set_value("suppress_instrumentation", True))
+        while not self._end.wait(self._every if len(self._waiting) < BATCH else 0.05):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            batch = self._waiting[:BATCH]
+            del self._waiting[: len(batch)]
+            scope = self._scope + b"".join(batch) + delimited(3, self._schema.encode())
+            body = delimited(1, self._resource + delimited(2, scope))
+            self._told("exported" if self._post(body) else "failed", len(batch))
+
+    def _post(self, body: bytes) -> bool:
+        headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+        request = urllib.request.Request(self._endpoint, gzip.compress(body, 1), headers)  # noqa: S310 (from the settings)
+        for _ in range(2):
+            try:
+                with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310
+                    return True
+            except urllib.error.HTTPError as error:
+                if error.code not in (429, 502, 503, 504):
+                    log.warning("the collector at %s refused spans: %s", self._endpoint, error)
+                    return False
+            except OSError as error:
+                log.warning("no collector at %s: %s", self._endpoint, error)
+            if self._end.wait(0.5):
+                continue
+        return False
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._end.set()
+        self._thread.join(2 * self._timeout + 2)
