@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import uvloop
 
 from benchmarks.apps.agent import Enqueuer, Stamps, redis_url, serve
 from rf_jobs import Job, JobContext, QueueManager
+from rf_jobs.telemetry import telemetry
 
 QUEUE = "bench"
 stamps = Stamps()
@@ -35,8 +38,13 @@ class Payload(Job, name="payload", queue=QUEUE):
 class RfJobs(Enqueuer):
     async def connect(self) -> None:
         self._manager = await QueueManager.connect(redis_url())
+        self._open = AsyncExitStack()
+        settings = self._manager.settings.telemetry
+        if settings.metrics or settings.tracing:
+            await self._open.enter_async_context(telemetry(self._manager, settings))
 
     async def close(self) -> None:
+        await self._open.aclose()
         await self._manager.aclose()
 
     async def noop(self) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+import threading
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +26,33 @@ TRACED = {
     "RF_JOBS_TELEMETRY_SAMPLE_RATIO": "1.0",
     "RF_JOBS_TELEMETRY_MAX_SPANS_PER_SECOND": "1000000000",  # its cap would spare us most of the work
 }
+
+
+class Collector:
+    """Takes OTLP posts and throws them away: the far end of the traced variant's spans, in the driver's process."""
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+
+@cache
+def collector() -> Collector:
+    """The one of this run."""
+    return Collector()
 
 
 def worker_command(redis_url: str, imports: str = IMPORTS, *, concurrency: int = 100) -> list[str]:
@@ -54,6 +84,8 @@ class RfJobs(Peer):
     def __init__(self, name: str, telemetry: dict[str, str]) -> None:
         self.name = name
         self._telemetry = telemetry
+        if telemetry is TRACED:
+            self._telemetry = {**telemetry, "RF_JOBS_TELEMETRY_OTLP_ENDPOINT": collector().url}
 
     def client(self) -> Command:
         return Command([sys.executable, "-m", IMPORTS], self._telemetry)

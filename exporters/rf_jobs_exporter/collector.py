@@ -18,8 +18,8 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.store.redis import SAFE_POLICY
 from rf_jobs.telemetry import names
 from rf_jobs.telemetry.exposition import Reading, read_flushed
-from rf_jobs.telemetry.wiring import package_version
 from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.version import package_version
 from rf_jobs_exporter.queues import queue_readings
 from rf_jobs_exporter.workers import WorkerGauges
 

@@ -104,6 +104,7 @@ class Lane:
         self._told = told
         self._waiting: list[bytes] = []
         self._end = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rf-jobs-lane", daemon=True)
         self._thread.start()
 
@@ -113,12 +114,15 @@ class Lane:
             self._told("dropped", 1)
             return
         self._waiting.append(encoded)
+        if len(self._waiting) == BATCH:
+            self._wake.set()
 
     def _run(self) -> None:
         attach(set_value("suppress_instrumentation", True))
-        while not self._end.wait(self._every if len(self._waiting) < BATCH else 0.05):
+        while not self._end.is_set():
+            self._wake.wait(self._every)
+            self._wake.clear()
             self._flush()
-        self._flush()
 
     def _flush(self) -> None:
         while self._waiting:
@@ -148,4 +152,5 @@ class Lane:
     def close(self) -> None:
         """Send what is left."""
         self._end.set()
+        self._wake.set()
         self._thread.join(2 * self._timeout + 2)
