@@ -37,7 +37,7 @@ class Probes:
         self._render = render
         self._server: asyncio.Server | None = None
         self._rendering = asyncio.Lock()
-        self._connections = 0
+        self._connections: set[asyncio.Task[None] | None] = set()
 
     async def start(self, host: str, port: int) -> int:
         """Listen; answers with the port. Raises ``WorkerError`` where the address can't be had."""
@@ -55,15 +55,19 @@ class Probes:
         return bound
 
     async def aclose(self) -> None:
-        """Stop listening. Answers that are on their way are cut off."""
+        """Stop listening. Answers that are on their way get a moment, then they are cut off."""
         if self._server is not None:
             self._server.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._server.wait_closed()
+        waiting = [task for task in self._connections if task is not None]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=LINGER_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections += 1
+        task = asyncio.current_task()
+        self._connections.add(task)
         try:
             async with asyncio.timeout(REQUEST_SECONDS + RESPONSE_SECONDS):
                 writer.write(await self._answer(reader))
@@ -74,13 +78,13 @@ class Probes:
         except Exception:
             log.exception("a probe failed")
         finally:
-            self._connections -= 1
             writer.close()
             with contextlib.suppress(Exception):
                 await writer.wait_closed()
+            self._connections.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
-        if self._connections > MAX_CONNECTIONS:
+        if len(self._connections) > MAX_CONNECTIONS:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, b"too many connections\n")
         try:
             async with asyncio.timeout(REQUEST_SECONDS):

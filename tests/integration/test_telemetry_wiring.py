@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -125,9 +126,12 @@ async def test_what_became_of_the_spans_is_counted(redis_url: str, collector: Co
 async def test_a_collector_that_hangs_does_not_hold_the_worker(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    released = asyncio.Event()
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
+        await released.wait()
         writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -138,7 +142,10 @@ async def test_a_collector_that_hangs_does_not_hold_the_worker(
         await until(pool, ev.JobCompleted, Wired())
         leaving = time.monotonic()
     assert time.monotonic() - leaving < 5
+    released.set()
     server.close()
+    for thread in [each for each in threading.enumerate() if each.name == "rf-jobs-spans"]:
+        await asyncio.to_thread(thread.join, 10)
 
 
 async def test_the_exporter_that_is_not_installed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

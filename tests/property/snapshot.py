@@ -102,7 +102,13 @@ def faults(snapshot: Snapshot) -> list[str]:
 
 def _strange_keys(snapshot: Snapshot) -> list[str]:
     found = [f"{key} is outside of {snapshot.prefix}" for key in snapshot.foreign]
-    kinds = {"zset": snapshot.zsets, "hash": snapshot.hashes, "set": snapshot.sets, "list": snapshot.lists, "string": snapshot.strings}
+    kinds = {
+        "zset": snapshot.zsets,
+        "hash": snapshot.hashes,
+        "set": snapshot.sets,
+        "list": snapshot.lists,
+        "string": snapshot.strings,
+    }
     for kind, places in kinds.items():
         for family, member in cast("dict[tuple[str, str], object]", places):
             known = FAMILIES.get(family)
