@@ -23,7 +23,8 @@ NOTICE = "<!-- Made by `python -m docs.generate`; change the code instead. -->\n
 def state_machine() -> str:
     """The diagram and the table of edges."""
     rows = "\n".join(
-        f"| {edge.verb} | {edge.source or 'new'} | {edge.target or 'gone'} | `{edge.event}` | {edge.because} |" for edge in EDGES
+        f"| {edge.verb} | {edge.source or 'new'} | {edge.target or 'gone'} | `{edge.event}` | {edge.because} |"
+        for edge in EDGES
     )
     return f"""{NOTICE}
 # The state machine
@@ -80,7 +81,9 @@ def configuration() -> str:
         parts += [f"\n## `[{table}]`\n", "| key | default | variable | meaning |", "|---|---|---|---|"]
         hints = get_type_hints(cls, include_extras=True)
         for key in dataclasses.fields(cls):
-            parts.append(f"| `{key.name}` | {_shown(key.default)} | `{prefix}{key.name.upper()}` | {_meaning(hints[key.name])} |")
+            parts.append(
+                f"| `{key.name}` | {_shown(key.default)} | `{prefix}{key.name.upper()}` | {_meaning(hints[key.name])} |"
+            )
     return "\n".join(parts) + "\n"
 
 
@@ -126,7 +129,9 @@ PAGES: dict[str, Callable[[], str]] = {
 
 def main() -> int:
     """Write the pages, or with ``--check`` say which differ."""
-    stale = [name for name, make in PAGES.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != make()]
+    stale = [
+        name for name, make in PAGES.items() if not (FOLDER / name).exists() or (FOLDER / name).read_text() != make()
+    ]
     if "--check" in sys.argv:
         for name in stale:
             print(f"docs/reference/{name} is not what the code says; run python -m docs.generate")  # noqa: T201 (a command)

@@ -49,7 +49,7 @@ class Collector:
         self._cache = cache_seconds
         self._reading = asyncio.Lock()
         self._snapshot = Snapshot()
-        self._errors = dict.fromkeys(names.COLLECT_STAGES, 0)
+        self._errors: dict[str, int] = dict.fromkeys(names.COLLECT_STAGES, 0)
         self._took = 0.0
         self._known_queues: tuple[str, ...] = ()
         self.last_success = 0.0

@@ -45,7 +45,7 @@ def _queue(queue: QueueInfo, objective: float) -> Iterator[Reading]:
 
 def events(ledger: dict[str, int]) -> dict[str, int]:
     """The ledger's counters by the event's name; what retention removed is one event, whatever state it was in."""
-    found = Counter(dict.fromkeys(names.EVENTS, 0))
+    found: Counter[str] = Counter({str(event): 0 for event in names.EVENTS})
     for name, count in ledger.items():
         found["evicted" if name.startswith(_EVICTED) else name] += count
     return dict(found)

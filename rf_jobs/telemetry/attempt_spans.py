@@ -175,7 +175,8 @@ class AttemptSpans:
         """Write an attempt's span; answers with its context, None where there is none after all."""
         ctx, span = run.ctx, run.span
         if run.laned and failure is None and self._lane is not None:
-            return self._write_to_lane(self._lane, run, event, outcome)
+            self._write_to_lane(self._lane, run, event, outcome)
+            return None  # nothing hangs below a success
         if span is None:
             creation = parse(ctx.traceparent) if run.parent is not None else None
             span = self._start(ctx, (run.trace_id, run.span_id), creation, run.start_ns, forced=True)
@@ -194,7 +195,7 @@ class AttemptSpans:
         span.end(run.end_ns)
         return span.get_span_context()
 
-    def _write_to_lane(self, lane: LaneSpans, run: Run, event: AttemptEnded, outcome: str) -> SpanContext | None:
+    def _write_to_lane(self, lane: LaneSpans, run: Run, event: AttemptEnded, outcome: str) -> None:
         ctx = run.ctx
         lane.write(
             f"process {ctx.job_class if self._by_class else ctx.queue}",
@@ -202,7 +203,6 @@ class AttemptSpans:
             run.parent.span_id if run.parent is not None else 0, (run.start_ns, run.end_ns), event, outcome,
         )  # fmt: skip
         self._writer.recorded.value += 1
-        return SpanContext(run.trace_id, run.span_id, False, _SAMPLED)
 
     def _forget(self, run: Run) -> None:
         if run.span is not None:

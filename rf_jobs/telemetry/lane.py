@@ -22,10 +22,14 @@ MAX_WAITING = 50_000
 BATCH = 4_096
 _HEAD = Struct(">BB16sBB8s")  # trace_id = 1, span_id = 2
 _TIMES = Struct("<BQBQ")  # start = 7, end = 8, both fixed64
+# flags = 16, fixed32: sampled, and whether the parent is in another process, which is known.
+_CHILD_FLAGS, _ROOT_FLAGS = b"\x85\x01\x01\x03\x00\x00", b"\x85\x01\x01\x01\x00\x00"
 
 
 def varint(number: int) -> bytes:
     """A protobuf varint; negative numbers take ten bytes."""
+    if 0 <= number < len(_SHORT):
+        return _SHORT[number]
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 0x7F:
@@ -33,6 +37,10 @@ def varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+_SHORT: list[bytes] = []
+_SHORT.extend([varint(number) for number in range(1 << 12)])  # lengths of nearly everything
 
 
 def delimited(field: int, data: bytes) -> bytes:
@@ -71,20 +79,37 @@ def link(trace_id: int, span_id: int, attributes: Mapping[str, str], *, sampled:
 
 
 def span(
-    ids: tuple[int, int], parent: int, name: str, start_ns: int, end_ns: int, rest: Sequence[bytes], state: str = ""
+    ids: tuple[int, int], parent: int, name: bytes, start_ns: int, end_ns: int, rest: Sequence[bytes], state: str = ""
 ) -> bytes:
-    """A CONSUMER span of a ``ScopeSpans``: field 2. ``rest``: its encoded attributes, events and links."""
+    """A CONSUMER span of a ``ScopeSpans``: field 2. ``name``: from ``named``; ``rest``: its encoded attributes, events and
+    links."""
     parts = [
         _HEAD.pack(0x0A, 16, ids[0].to_bytes(16, "big"), 0x12, 8, ids[1].to_bytes(8, "big")),
         delimited(3, state.encode()) if state else b"",
-        delimited(4, parent.to_bytes(8, "big")) if parent else b"",
-        delimited(5, name.encode()),
-        b"\x30\x05",  # kind = 6: consumer
+        b"\x22\x08" + parent.to_bytes(8, "big") if parent else b"",  # parent_span_id = 4
+        name,
         _TIMES.pack(0x39, start_ns, 0x41, end_ns),
         *rest,
-        b"\x85\x01" + (b"\x01\x03\x00\x00" if parent else b"\x01\x01\x00\x00"),  # flags = 16
+        _CHILD_FLAGS if parent else _ROOT_FLAGS,
     ]
-    return delimited(2, b"".join(parts))
+    body = b"".join(parts)
+    return b"\x12" + varint(len(body)) + body
+
+
+def named(name: str) -> bytes:
+    """A CONSUMER span's name and kind: fields 5 and 6."""
+    return delimited(5, name.encode()) + b"\x30\x05"
+
+
+def cut(encoded: bytes, *marks: bytes) -> list[bytes]:
+    """What stands around ``marks`` in an encoded message, so that others of the same length can be put in their place."""
+    parts = []
+    for mark in marks:
+        head, found, encoded = encoded.partition(mark)
+        if not found:
+            raise ValueError(f"{mark!r} does not stand in the message")
+        parts.append(head)
+    return [*parts, encoded]
 
 
 class Lane:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,7 +48,7 @@ class Pool(Protocol):
 async def telemetry(
     manager: QueueManager, settings: TelemetrySettings, *, pool: Pool | None = None, registry: Registry = default_registry,
     tracer_provider: TracerProvider | None = None,
-) -> AsyncIterator[None]:  # fmt: skip
+) -> AsyncGenerator[None, None]:  # fmt: skip
     """All telemetry of one process, for one manager.
 
     Enter it before ``pool.start()`` and leave it after ``pool.shutdown()``, so that the first and the last event are

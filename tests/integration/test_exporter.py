@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ Client = TestClient[Any, Any]
 
 
 @asynccontextmanager
-async def exporter(wanted: Settings, token: str = "") -> AsyncIterator[Client]:
+async def exporter(wanted: Settings, token: str = "") -> AsyncGenerator[Client, None]:
     async with TestClient(TestServer(create_app(wanted, token=token))) as client:
         yield client
 

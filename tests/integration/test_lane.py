@@ -124,7 +124,9 @@ def test_whatever_is_encoded_reads_back(
         lane.attribute("f", flag),
     ]
     rest += [lane.event(text, at), lane.link(trace, own, {"k": text}, sampled=flag)]
-    body = lane.delimited(1, lane.delimited(2, lane.span((trace, own), parent, text, at, at + 5, rest, text)))
+    body = lane.delimited(
+        1, lane.delimited(2, lane.span((trace, own), parent, lane.named(text), at, at + 5, rest, text))
+    )
     [span] = ExportTraceServiceRequest.FromString(body).resource_spans[0].scope_spans[0].spans
     assert facts(span) == {"t": text, "n": number, "r": real, "f": flag}
     assert (int.from_bytes(span.trace_id), int.from_bytes(span.span_id), int.from_bytes(span.parent_span_id)) == (

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -72,7 +72,7 @@ async def collector() -> AsyncIterator[Collector]:
 
 
 @asynccontextmanager
-async def worker(url: str, *, http_port: int | None = None, **options: Any) -> AsyncIterator[WorkerPool]:
+async def worker(url: str, *, http_port: int | None = None, **options: Any) -> AsyncGenerator[WorkerPool, None]:
     wanted = Settings(jobs=JobsSettings(redis_url=url), telemetry=TelemetrySettings(**options))
     async with QueueManager(wanted) as manager:
         config = (

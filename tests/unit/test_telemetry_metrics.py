@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ from rf_jobs.words.timing import mono
 TRACE = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
-def job(kind: type[ev.Event], *more: Any, **named: Any) -> Any:
+def job(kind: Callable[..., Any], *more: Any, **named: Any) -> Any:
     """Something that happened to a job."""
     return kind("0190-id", "emails", "SendEmail", *more, **named)
 
 
-def ended(kind: type[ev.Event], *more: Any) -> Any:
+def ended(kind: Callable[..., Any], *more: Any) -> Any:
     """An attempt that ended."""
     return job(kind, 1, "w1", 0.3, 0.02, 0.5, *more)
 
