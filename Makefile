@@ -25,23 +25,24 @@ unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
 help:
 	@sed -n '/^# make/s/^# //p' Makefile
 
+# Standard output belongs to what is run: `make demo ARGS=--json` prints one document.
 # What the demo and users need. A stamp: built again only when pyproject.toml changes.
 venv: $(VENV)/.demo
 $(VENV)/.demo: pyproject.toml
 	@if ! $(BIN)/python -c '' 2>/dev/null; then \
 	    python=$$(sh scripts/find-python) || exit 1; \
-	    echo "making $(VENV) with $$python"; \
+	    echo "making $(VENV) with $$python" >&2; \
 	    "$$python" -m venv --clear $(VENV) || exit 1; \
 	fi
-	@echo "installing rf-jobs[demo] into $(VENV)"
-	@$(PIP) install --editable '.[demo]'
+	@echo "installing rf-jobs[demo] into $(VENV)" >&2
+	@$(PIP) install --editable '.[demo]' >&2
 	@touch $@
 
 # The tools of a developer on top.
 dev: $(VENV)/.dev
 $(VENV)/.dev: $(VENV)/.demo
-	@echo "installing rf-jobs[dev] into $(VENV)"
-	@$(PIP) install --editable '.[dev]'
+	@echo "installing rf-jobs[dev] into $(VENV)" >&2
+	@$(PIP) install --editable '.[dev]' >&2
 	@touch $@
 
 demo: venv

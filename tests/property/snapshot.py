@@ -130,8 +130,7 @@ def _misplaced_jobs(snapshot: Snapshot) -> list[str]:
                 standing.setdefault(job, []).append((STANDING[family], queue))
             if queue not in snapshot.sets.get(("queues", ""), set()):
                 found.append(f"{family}:{queue} holds jobs, but queues does not know {queue}")
-    for job in snapshot.job_ids() - set(standing):
-        found.append(f"job {job} stands nowhere")
+    found += [f"job {job} stands nowhere" for job in snapshot.job_ids() - set(standing)]
     for job, places in standing.items():
         if len(places) > 1:
             found.append(f"job {job} stands in {places}")
