@@ -59,7 +59,7 @@ class WebhookServer:
                 self.send_response(204)
                 self.end_headers()
 
-            def log_message(self, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name there)
                 return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import hiredis
 import redis
 import redis.asyncio as aredis
+import redis.exceptions
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry

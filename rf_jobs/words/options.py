@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from rf_jobs.words.backoff import BackoffLike, policy
 from rf_jobs.words.errors import InvalidOption
@@ -101,7 +102,7 @@ def tags(value: object) -> tuple[str, ...]:
 
 def exceptions(value: object, what: str) -> Exceptions:
     """One exception class, or a sequence of them, as a tuple for ``except``."""
-    found = (value,) if isinstance(value, type) else tuple(value) if isinstance(value, Iterable) else (value,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in found):
+    given: tuple[Any, ...] = (value,) if isinstance(value, type) or not isinstance(value, Iterable) else tuple(value)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
         raise InvalidOption(f"{what} is {value!r}; give exception classes")
-    return found
+    return given

@@ -9,6 +9,7 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_every_alert_can_be_evaluated_and_sees_its_series(prometheus: Prometheus
             continue
         prometheus.ask(query)  # a query that Prometheus refuses fails here
         for series in metrics_in(query):
-            wait_until(lambda series=series: prometheus.ask(series), f"{name} watches {series}, which has no data", 60)
+            wait_until(partial(prometheus.ask, series), f"{name} watches {series}, which has no data", 60)
 
 
 @pytest.mark.timeout(180)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -44,7 +44,7 @@ def fetch(url: str, timeout: float = 5.0) -> str:
 
 
 @contextmanager
-def process(*command: str | Path, log: Path, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(*command: str | Path, log: Path, env: dict[str, str] | None = None) -> Generator[subprocess.Popen[bytes]]:
     """A process whose output goes to ``log``; SIGTERM at the end, SIGKILL if that is not enough."""
     with log.open("wb") as output:
         running = _start([str(part) for part in command], output, env or {})
