@@ -7,6 +7,14 @@ local function crash(queue, id, max, reason, err, keep_dead)
   keep_error(id, err)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
+  local cancel = redis.call('HGET', mkey, 'cancel')
+  if cancel then -- it was asked to stop: it does not run again
+    redis.call('HSET', mkey, 'state', 'cancelled', 'finished', int(NOW), 'reason', cancel)
+    redis.call('ZADD', P .. 'cancelled:' .. queue, int(NOW), id)
+    count(queue, 'cancelled', 1)
+    announce({id}, 'cancelled')
+    return crashes, 0
+  end
   if crashes >= max then
     redis.call('HSET', mkey, 'state', 'dead', 'queue', queue, 'finished', int(NOW), 'reason', 'poison')
     redis.call('ZADD', P .. 'dead:' .. queue, int(NOW), id)
@@ -15,14 +23,6 @@ local function crash(queue, id, max, reason, err, keep_dead)
     announce({id}, 'dead')
     collect(queue, 'dead', 'dead', keep_dead[1], keep_dead[2])
     return crashes, 1
-  end
-  local cancel = redis.call('HGET', mkey, 'cancel')
-  if cancel then -- it was asked to stop: it does not run again
-    redis.call('HSET', mkey, 'state', 'cancelled', 'finished', int(NOW), 'reason', cancel)
-    redis.call('ZADD', P .. 'cancelled:' .. queue, int(NOW), id)
-    count(queue, 'cancelled', 1)
-    announce({id}, 'cancelled')
-    return crashes, 0
   end
   redis.call('HSET', mkey, 'state', 'ready')
   redis.call('HINCRBY', mkey, 'attempt', -1)
