@@ -279,7 +279,8 @@ class QueueManager:
         last = record.last_error
         if state == State.DEAD and last is not None:
             if record.reason == "timeout":
-                return JobTimeout(0.0, f"job {key} is a dead letter: {last.message}")
+                ran = (last.at - last.started_at).total_seconds() if last.started_at is not None else 0.0
+                return JobTimeout(ran, f"job {key} is a dead letter: {last.message}")
             message = f"job {key} is a dead letter after {record.attempt} attempts: {last.type}: {last.message}"
             return ExecutionFailed(message, error_type=last.type, traceback=last.traceback)
         return JobError(f"job {key} ended as {state}" + (f": {record.reason}" if record.reason else ""))

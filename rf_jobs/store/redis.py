@@ -253,6 +253,11 @@ class AsyncStore:
                 self.observer(op, time.perf_counter() - began, "")
                 return result
 
+    @property
+    def client(self) -> aredis.Redis:
+        """The connection pool's client, for tests and for looking around; the engine itself runs calls."""
+        return self._client
+
     async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> str | None:
         """Block until one of the queues gets a job, at most ``timeout`` seconds; answers which. A hint: it may miss, and
         may lie. Who can't use it should ``pass_on``."""

@@ -1,0 +1,151 @@
+"""The supervisor and its children, as real processes: who dies, who goes on, and what becomes of the jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from rf_jobs import QueueManager
+from rf_jobs.core.doctor import deep_check
+from rf_jobs.core.records import WorkerInfo
+from rf_jobs.words.errors import JobError
+from tests.support import jobs
+from tests.support.jobs import QUEUE
+from tests.support.processes import process, rf_jobs
+from tests.support.waiting import until
+
+OFF = {"RF_JOBS_TELEMETRY_METRICS": "false", "RF_JOBS_TELEMETRY_TRACING": "false"}
+
+
+@pytest.fixture
+async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
+    async with QueueManager(redis_url) as running:
+        yield running
+        report = await deep_check(running.store)
+        assert report.problems == []
+
+
+@asynccontextmanager
+async def worker(manager: QueueManager, folder: Path, *options: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """``rf-jobs worker``, ready."""
+    command = rf_jobs(
+        "worker", "tests.support.jobs", "--queues", QUEUE, "--redis-url", manager.settings.jobs.redis_url, "--lease-seconds", "3",
+        "--grace-seconds", "0.5", *options,
+    )  # fmt: skip
+    with process(*command, log=folder / f"worker-{time.monotonic_ns()}.log", env=OFF) as running:
+        await ready(manager)
+        yield running
+        running.terminate()
+        await asyncio.to_thread(running.wait, 20)
+
+
+async def ready(manager: QueueManager, count: int = 1) -> list[WorkerInfo]:
+    """The live workers, once there are so many."""
+
+    async def look() -> list[WorkerInfo]:
+        found = [w for w in await manager.workers() if w.state == "running"]
+        return found if len(found) >= count else []
+
+    return await until(look, f"{count} workers run")
+
+
+async def running(manager: QueueManager, count: int) -> None:
+    async def look() -> bool:
+        return (await manager.counts(QUEUE))["running"] >= count
+
+    await until(look, f"{count} jobs run")
+
+
+async def test_a_killed_child_costs_no_lease_time(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path, "--lease-seconds", "60"):
+        handles = [await manager.dispatch(jobs.Sleeps(seconds=1)).handle() for _ in range(5)]
+        await running(manager, 5)
+        [victim] = await ready(manager)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert [await handle.result(20) for handle in handles] == [1] * 5, "an attempt was used up"
+        records = [await handle.record() for handle in handles]
+        assert {record.crashes for record in records} == {1}
+
+
+async def test_a_poison_job_is_buried_and_its_neighbours_are_not(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path):
+        neighbours = [await manager.dispatch(jobs.Sleeps(seconds=0.5)).handle() for _ in range(4)]
+        poison = await manager.dispatch(jobs.Kills()).handle()
+        with pytest.raises(JobError, match="exit code 9"):
+            await poison.result(40)
+        record = await poison.record()
+        assert (record.state, record.reason, record.crashes) == ("dead", "poison", 3)
+        for neighbour in neighbours:
+            assert await neighbour.result(30) == 1
+
+
+@pytest.mark.parametrize("how", ["sleep", "regex"])
+async def test_a_blocked_event_loop_keeps_its_leases(manager: QueueManager, tmp_path: Path, how: str) -> None:
+    async with worker(manager, tmp_path), worker(manager, tmp_path):
+        assert await manager.dispatch(jobs.Blocks(seconds=7, how=how)).result(40) == 1
+        [queue] = await manager.queues()
+        assert queue.ledger["started"] == 1, "it was run twice"
+
+
+async def test_what_cannot_be_stopped_is_killed(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path):
+        with pytest.raises(JobError):
+            await manager.dispatch(jobs.Forever()).result(60)
+        assert await manager.dispatch(jobs.Add(a=1, b=1)).result(20) == 2
+
+
+async def test_two_signals_hand_back_at_once(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path) as program:
+        ids = await manager.dispatch_many([jobs.Sleeps(seconds=60) for _ in range(15)])
+        await running(manager, 10)
+        program.terminate()
+        await asyncio.to_thread(_state, program.pid)
+        program.terminate()
+        assert await asyncio.to_thread(program.wait, 15) == 0
+        assert (await manager.counts(QUEUE))["ready"] == 15
+        for job_id in ids:
+            record = await manager.job(job_id)
+            assert (record.attempt, record.crashes) == (0, 0)
+        await manager.clear(QUEUE)
+
+
+def _state(pid: int) -> None:
+    """A moment in which the first signal can arrive."""
+    os.kill(pid, 0)
+    time.sleep(0.3)
+
+
+async def test_a_child_whose_supervisor_died_stops(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path) as program:
+        [child] = await ready(manager)
+        program.kill()
+        await asyncio.to_thread(program.wait)
+        await until(lambda: _gone(child.pid), "the child has stopped")
+
+
+async def _gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z"  # noqa: ASYNC240 (procfs)
+    except OSError:
+        return True
+
+
+async def test_a_child_is_replaced_after_max_jobs(manager: QueueManager, tmp_path: Path) -> None:
+    async with worker(manager, tmp_path, "--max-jobs", "5"):
+        [first] = await ready(manager)
+        for number in range(20):
+            assert await manager.dispatch(jobs.Add(a=number, b=1)).result(20) == number + 1
+
+        async def replaced() -> bool:
+            return first.pid not in {w.pid for w in await manager.workers()}
+
+        await until(replaced, "the child was replaced")
+        await ready(manager)
