@@ -111,7 +111,7 @@ class Commands:
                     text(r[i]),
                     text(r[i + 1]),
                     int(r[i + 2]),
-                    bool(int(r[i + 3])),
+                    int(r[i + 3]) == 1,
                     text(r[i + 4]),
                     int(r[i + 5]),
                     max(0, int(r[i + 6]) - score_ms(r[i + 7])),
@@ -119,7 +119,9 @@ class Commands:
                 for i in range(0, len(r), 8)
             ]
 
-        return Call("reclaim", (limit, max_crashes, *retention.dead, error, *queues), read, "reclaim")
+        return Call(
+            "reclaim", (limit, max_crashes, *retention.dead, *retention.cancelled, error, *queues), read, "reclaim"
+        )
 
     def cancel(self, job_id: str, queue: str, reason: str, retention: Retention) -> Call[tuple[str, bool]]:
         return Call(

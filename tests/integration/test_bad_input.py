@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -35,7 +36,7 @@ async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
 
 async def nothing_written(manager: QueueManager) -> bool:
     keys = await manager.store.client.keys("*")
-    return {key.decode() for key in keys} <= {"{rf}:server"}
+    return set(keys) <= {b"{rf}:server"}
 
 
 async def test_a_payload_that_does_not_fit(manager: QueueManager) -> None:
@@ -186,7 +187,7 @@ async def test_questions_about_what_is_not_there(manager: QueueManager) -> None:
 @pytest.mark.parametrize(
     "options", [{"workers": 0}, {"lease": 0.1}, {"queues": "one"}, {"queues": {"a": 0}}, {"speed": 3}, {"timeout": -1}]
 )
-def test_a_worker_that_cannot_be(options: dict[str, object]) -> None:
+def test_a_worker_that_cannot_be(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         WorkerConfig(**options)
 

@@ -37,7 +37,7 @@ async def pool(manager: QueueManager) -> AsyncIterator[WorkerPool]:
 
 async def ended(manager: QueueManager, job: Job) -> JobRecord:
     """The job's record, once it is over."""
-    job_id = await manager.dispatch(job)  # type: ignore[arg-type]
+    job_id = await manager.dispatch(job)
     with contextlib.suppress(JobError):
         await manager.wait(job_id, 20)
     return await manager.job(job_id)
@@ -57,6 +57,8 @@ async def test_a_process_of_its_own(manager: QueueManager, pool: WorkerPool) -> 
     assert (record.state, [e.type for e in record.errors]) == ("dead", ["ValueError", "ValueError"])
     assert "in a child" in record.errors[0].traceback
     assert (await ended(manager, jobs.InProcess(do="discard"))).state == "cancelled"
+    record = await ended(manager, jobs.InProcess(do="fail"))
+    assert (record.state, record.reason, record.attempt) == ("dead", "requested", 1)
 
 
 async def test_a_child_that_dies_counts_crashes(manager: QueueManager, pool: WorkerPool) -> None:

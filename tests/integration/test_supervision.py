@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,7 +34,7 @@ async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
 
 
 @asynccontextmanager
-async def worker(manager: QueueManager, folder: Path, *options: str) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def worker(manager: QueueManager, folder: Path, *options: str) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """``rf-jobs worker``, ready."""
     command = rf_jobs(
         "worker", "tests.support.jobs", "--queues", QUEUE, "--redis-url", manager.settings.jobs.redis_url, "--lease-seconds", "3",

@@ -250,13 +250,11 @@ class Machine(RuleBasedStateMachine):
     def crashed(self, job_id: str, most: int = 2) -> None:
         model, job = self.model, self.model.jobs[job_id]
         job.crashes += 1
+        model.count(job.queue, "reclaimed")
         if job.cancel:
-            # An ending turns into a cancellation; what is taken back counts as reclaimed first.
             job.state = "cancelled"
             model.count(job.queue, "cancelled")
-            return
-        model.count(job.queue, "reclaimed")
-        if job.crashes >= most:
+        elif job.crashes >= most:
             job.state = "dead"
             model.count(job.queue, "dead")
         else:
@@ -295,10 +293,7 @@ class Machine(RuleBasedStateMachine):
         if twice:
             assert self.store.run(self.commands.reclaim(100, 2, KEEP_ALL, b'"lost"', QUEUES)) == []
         for job in taken:
-            cancel = self.model.jobs[job.id].cancel
             self.crashed(job.id)
-            if cancel:
-                self.model.count(job.queue, "reclaimed")
             assert job.died == (self.model.jobs[job.id].state == "dead")
 
     @rule(data=st.data())

@@ -62,7 +62,7 @@ local function end_as(state, event, queue, id, mkey, reason, err)
 end
 
 local verbs = {}
-local AGAIN = {retry = true, snooze = true, release = true, crash = true, park = true}
+local AGAIN = {retry = true, snooze = true, release = true, park = true}
 
 function verbs.retry(queue, id, mkey, delay, reason, err, span)
   redis.call('HSET', mkey, 'state', 'scheduled')
@@ -111,7 +111,7 @@ function verbs.park(queue, id, mkey, _, reason)
 end
 
 function verbs.crash(queue, id, _, max, reason, err)
-  crash(queue, id, max, reason, err, keep.dead)
+  crash(queue, id, max, reason, err, keep)
 end
 
 local i = 9

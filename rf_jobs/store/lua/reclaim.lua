@@ -1,11 +1,14 @@
 -- Takes back jobs whose lease has run out.
--- ARGV: limit, max crashes, keep dead count, keep dead age ms, error JSON, then queues.
--- Reply: flat queue, id, crashes, died (0/1), and of the lost lease: token, attempt, when it was taken, score
+-- ARGV: limit, max crashes, retention of dead and of cancelled (each: count, age ms), error JSON, then queues.
+-- Reply: flat queue, id, crashes, fate (0 ready, 1 dead, 2 cancelled), and of the lost lease: token, attempt, when it was taken, score
 local limit, max = tonumber(ARGV[1]), tonumber(ARGV[2])
-local keep_dead = {tonumber(ARGV[3]), tonumber(ARGV[4])}
+local keep = {
+  dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
+  cancelled = {tonumber(ARGV[5]), tonumber(ARGV[6])},
+}
 local taken = {}
 local left = limit
-for q = 6, #ARGV do
+for q = 8, #ARGV do
   if left <= 0 then break end
   local queue = ARGV[q]
   local ids = redis.call('ZRANGEBYSCORE', P .. 'running:' .. queue, '-inf', int(NOW), 'LIMIT', 0, left)
@@ -14,8 +17,8 @@ for q = 6, #ARGV do
     local m = redis.call('HMGET', P .. 'meta:' .. id, 'token', 'attempt', 'epoch', 'score')
     local token = m[1] or ''
     redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
-    local crashes, died = crash(queue, id, max, 'lease expired ' .. token, ARGV[5], keep_dead)
-    for _, value in ipairs({queue, id, crashes, died, token, m[2] or '0', m[3] or '0', m[4] or '0'}) do taken[#taken + 1] = value end
+    local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[7], keep)
+    for _, value in ipairs({queue, id, crashes, fate, token, m[2] or '0', m[3] or '0', m[4] or '0'}) do taken[#taken + 1] = value end
   end
 end
 return taken

@@ -1,6 +1,7 @@
 -- Takes a running job from a worker that died: back to where it stood, or, once it has cost too many workers their
--- life, to the dead letters as poison. Not an attempt; crashes are counted apart. Returns the crashes and whether it died.
-local function crash(queue, id, max, reason, err, keep_dead)
+-- life, to the dead letters as poison. Not an attempt; crashes are counted apart. Returns the crashes and what
+-- became of it: 0 ready again, 1 dead, 2 cancelled.
+local function crash(queue, id, max, reason, err, keep)
   local mkey = P .. 'meta:' .. id
   local crashes = redis.call('HINCRBY', mkey, 'crashes', 1)
   redis.call('ZREM', P .. 'running:' .. queue, id)
@@ -13,7 +14,8 @@ local function crash(queue, id, max, reason, err, keep_dead)
     redis.call('ZADD', P .. 'cancelled:' .. queue, int(NOW), id)
     count(queue, 'cancelled', 1)
     announce({id}, 'cancelled')
-    return crashes, 0
+    collect(queue, 'cancelled', 'cancelled', keep.cancelled[1], keep.cancelled[2])
+    return crashes, 2
   end
   if crashes >= max then
     redis.call('HSET', mkey, 'state', 'dead', 'queue', queue, 'finished', int(NOW), 'reason', 'poison')
@@ -21,7 +23,7 @@ local function crash(queue, id, max, reason, err, keep_dead)
     note(id, 'dead', 'poison')
     count(queue, 'dead', 1)
     announce({id}, 'dead')
-    collect(queue, 'dead', 'dead', keep_dead[1], keep_dead[2])
+    collect(queue, 'dead', 'dead', keep.dead[1], keep.dead[2])
     return crashes, 1
   end
   redis.call('HSET', mkey, 'state', 'ready')
