@@ -13,6 +13,7 @@ WIDTHS = (160, 480)
 ORDERS = 30
 MAILS = 25
 BATCH = 40
+PACKINGS = 3
 BATCH_PAUSE_SECONDS = 0.2
 
 
@@ -62,7 +63,7 @@ async def keep_loading(manager: QueueManager, done: Dispatched, stop: asyncio.Ev
     number = 0
     while not stop.is_set():
         jobs = [Stock(article=number + at) for at in range(BATCH)]
-        done.load += await manager.dispatch_many([*jobs, Packing(order=number)])
+        done.load += await manager.dispatch_many([*jobs, *(Packing(order=number + at) for at in range(PACKINGS))])
         number += BATCH
         try:
             async with asyncio.timeout(BATCH_PAUSE_SECONDS):

@@ -102,7 +102,7 @@ class Stock(Job, queue="load"):
 
 
 class Packing(Job, queue="load", timeout=30):
-    """Takes a while, so that a worker holds some whenever it is killed."""
+    """Takes a while, so that each worker holds several whenever it is killed."""
 
     order: int
 
