@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rf_jobs.core.transitions import Transition
 from rf_jobs.model.events import EventBus, OperationDone
@@ -29,13 +28,6 @@ class Lifecycle:
         reply = await self.store.run(transition.call, retry_for=retry_for)
         self.bus.emit_all(transition.announce(reply))
         return reply
-
-    async def apply_all(self, transitions: Sequence[Transition[Any]], *, retry_for: float | None = None) -> list[Any]:
-        """Make several changes, in order and in one round trip, then announce them."""
-        replies = await self.store.run_many([t.call for t in transitions], retry_for=retry_for)
-        for transition, reply in zip(transitions, replies, strict=True):
-            self.bus.emit_all(transition.announce(reply))
-        return replies
 
 
 class SyncLifecycle:

@@ -1,7 +1,7 @@
-"""The exchange with the server: outcomes out, jobs in, one round trip for both.
+"""Jobs in: leases as many as the worker has an appetite for, as soon as it has one.
 
-While one is in flight, runners work on what the last one brought and pile up outcomes for the next: batches form by
-themselves and nobody waits for a timer. Idle, the worker blocks on the wake lists; the poll is the safety net.
+While a fetch is in flight, runners work on what the last one brought. Idle, the worker blocks on the wake lists; the poll is
+the safety net.
 """
 
 from __future__ import annotations
@@ -10,50 +10,42 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
 
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
-from rf_jobs.core.transitions import AttemptEnd, Transition
 from rf_jobs.model.events import JobsFetched
 from rf_jobs.store.redis import pause_before
-from rf_jobs.store.shapes import Fetched, Retention
+from rf_jobs.store.shapes import Fetched
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.config import QueueOrder
 
 log = logging.getLogger("rf_jobs.worker")
-MAX_ENDS = 500
 PATIENCE_SECONDS = 2.0
-"""How long one exchange tries before it says that the server is gone; then it goes on trying."""
+"""How long one fetch tries before it says that the server is gone; then it goes on trying."""
 
 
 class Fetcher:
-    """Runs from ``start`` until ``finish``, which delivers every outcome that the server will take. Loses nothing: what
-    it could not deliver stays leased in the store until its lease runs out."""
+    """``run`` and ``wait_for_wakes`` go on until ``stop_fetching``, or until they are cancelled. ``room`` is how many more
+    leases can be held."""
 
     def __init__(
-        self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, retention: Retention, *,
-        lease_ms: int, sleep: float, running: Callable[[], int], buffered: Callable[[], int],
-        deliver: Callable[[Fetched], None], settled: Callable[[int], None],
+        self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, *, lease_ms: int, sleep: float,
+        running: Callable[[], int], buffered: Callable[[], int], room: Callable[[], int],
+        deliver: Callable[[Fetched], None],
     ) -> None:  # fmt: skip
         self._lifecycle = lifecycle
-        self._commands = lifecycle.store.commands
         self._worker = worker
         self._order = order
         self._appetite = appetite
-        self._retention = retention
         self._lease_ms = lease_ms
         self._sleep = sleep
         self._running = running
         self._buffered = buffered
+        self._room_left = room
         self._deliver = deliver
-        self._settled = settled
         self._nonce = 0
-        self._ends: list[AttemptEnd] = []
-        self._places: list[int] = []
-        """Where in the lease table the ended attempts stand; freed once the server has the outcome."""
         self._news = asyncio.Event()
         self._dry = asyncio.Event()
         """Set while the last fetch came back short: wait for a wake-up before asking again."""
@@ -61,18 +53,10 @@ class Fetcher:
         """Set when a slot may have become free."""
         self._idle_for = sleep
         self._fetching = True
-        self._draining = False
         self._failures = 0
         self.last_progress = mono()
         """When the server last answered a fetch (monotonic)."""
         self.parked = 0
-
-    def ended(self, end: AttemptEnd, place: int) -> None:
-        """An attempt ended; tell the server at the next occasion."""
-        self._ends.append(end)
-        self._places.append(place)
-        self._news.set()
-        self._room.set()
 
     def poke(self) -> None:
         """A slot became free, or something else changed."""
@@ -80,63 +64,36 @@ class Fetcher:
         self._room.set()
 
     def stop_fetching(self) -> None:
-        """Ask for no more jobs; outcomes still go out."""
+        """Ask for no more jobs. What a fetch that is under way brings is still delivered, then ``run`` ends."""
         self._fetching = False
         self._news.set()
 
-    @property
-    def undelivered(self) -> int:
-        """Outcomes that the server has not taken yet."""
-        return len(self._ends)
-
     async def run(self) -> None:
-        """Exchange until told to drain and nothing is left to deliver."""
-        while True:
+        """Fetch whenever there is room and something may be there."""
+        while self._fetching:
             self._news.clear()
-            ends = self._ends[:MAX_ENDS]
-            wanted = self._wanted()
-            if ends or wanted:
-                await self._exchange(ends, wanted)
-            elif self._draining:
-                return
+            wanted = 0 if self._dry.is_set() else self._wanted()
+            if wanted:
+                await self._fetch(wanted)
             else:
                 await self._news.wait()
 
-    def drain(self) -> None:
-        """``run`` ends once every outcome is delivered."""
-        self._fetching = False
-        self._draining = True
-        self._news.set()
-
     def _wanted(self) -> int:
-        if not self._fetching or (self._dry.is_set() and not self._ends):
-            return 0
-        return self._appetite.wanted(self._running(), self._buffered())
+        return min(self._appetite.wanted(self._running(), self._buffered()), self._room_left())
 
-    async def _exchange(self, ends: list[AttemptEnd], wanted: int) -> None:
-        steps: list[Transition[Any]] = []
-        if ends:
-            steps.append(transitions.finish(self._commands, ends, self._retention))
-        if wanted:
-            # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
-            steps.append(
-                transitions.fetch(
-                    self._commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()
-                )
-            )
+    async def _fetch(self, wanted: int) -> None:
+        # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
+        step = transitions.fetch(
+            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()
+        )
         try:
-            replies = await self._lifecycle.apply_all(steps, retry_for=PATIENCE_SECONDS)
+            fetched = await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)
         except RfJobsError as error:
             await self._failed(error)
             return
         self._failures = 0
-        if ends:
-            for place in self._places[: len(ends)]:
-                self._settled(place)
-            del self._ends[: len(ends)], self._places[: len(ends)]
-        if wanted:
-            self._nonce += 1
-            self._fetched(replies[-1], wanted)
+        self._nonce += 1
+        self._fetched(fetched, wanted)
 
     async def _failed(self, error: RfJobsError) -> None:
         """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
@@ -188,4 +145,4 @@ class Fetcher:
             self._news.set()
 
     def _has_room(self) -> bool:
-        return self._appetite.wanted(self._running(), self._buffered()) > 0
+        return self._wanted() > 0

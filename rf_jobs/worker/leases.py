@@ -62,6 +62,11 @@ class LeaseTable:
         self._buffer: mmap.mmap | bytearray = mmap.mmap(-1, size) if shared else bytearray(size)
         self._free = list(range(_HEADER_SIZE + (capacity - 1) * _RECORD_SIZE, _HEADER_SIZE - 1, -_RECORD_SIZE))
 
+    @property
+    def room(self) -> int:
+        """How many more leases it can hold; for the writer."""
+        return len(self._free)
+
     def add(self, queue: str, job_id: str, nonce: int) -> int:
         """Write down a lease; answers with its place."""
         place = self._free.pop()

@@ -25,6 +25,7 @@ from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
 from rf_jobs.worker.fetcher import Fetcher
+from rf_jobs.worker.finisher import Finisher
 from rf_jobs.worker.isolation import ChildProcesses
 from rf_jobs.worker.leases import RUNNING, STOPPING, STUCK, LeaseTable, Pulse
 from rf_jobs.worker.runner import Runner
@@ -114,6 +115,7 @@ class WorkerPool:
         if not self._supervised:
             self._start_beats()
         self._engine.start()
+        self._finish_task = self._spawn("finish", self._finisher.run())
         self._fetch_task = self._spawn("fetch", self._fetcher.run())
         self._wake_task = self._spawn("wake", self._fetcher.wait_for_wakes())
         self._tasks.append(self._spawn("care", self._care()))
@@ -135,9 +137,11 @@ class WorkerPool:
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
             self._ended, self._poke,
         )  # fmt: skip
+        self._finisher = Finisher(manager.lifecycle, manager.retention, self._table.remove)
         self._fetcher = Fetcher(
-            manager.lifecycle, self.id, self._order, appetite, manager.retention, lease_ms=round(settings.lease_seconds * 1000),
-            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered, deliver=self._engine.accept, settled=self._table.remove,
+            manager.lifecycle, self.id, self._order, appetite, lease_ms=round(settings.lease_seconds * 1000),
+            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered,
+            room=lambda: self._table.room, deliver=self._engine.accept,
         )  # fmt: skip
         self._caretaker = Caretaker(
             manager.lifecycle, manager.inspector, self._registry, self.queues, manager.retention,
@@ -149,7 +153,8 @@ class WorkerPool:
         self._engine.started(attempt)
 
     def _ended(self, end: AttemptEnd, place: int) -> None:
-        self._fetcher.ended(end, place)
+        self._finisher.ended(end, place)
+        self._fetcher.poke()
 
     def _poke(self) -> None:
         self._fetcher.poke()
@@ -193,14 +198,15 @@ class WorkerPool:
         self._wake_task.cancel()
         patience = self.config.settings.shutdown_timeout_seconds if timeout is None else timeout
         drained, released = await self._engine.stop(patience)
-        self._fetcher.drain()
         try:
             async with asyncio.timeout(5.0):
-                await asyncio.shield(self._fetch_task)
+                await asyncio.shield(self._fetch_task)  # what it may still bring is handed back
+                self._finisher.drain()
+                await asyncio.shield(self._finish_task)
         except TimeoutError:
             log.error(  # noqa: TRY400 (the traceback would say nothing)
                 "%d outcomes could not be delivered; those jobs will be taken back and run again",
-                self._fetcher.undelivered,
+                self._finisher.undelivered,
             )
         await self._end_tasks()
         bus.emit(WorkerStopped(self.id, drained, released))
@@ -209,7 +215,7 @@ class WorkerPool:
             await self.manager.aclose()
 
     async def _end_tasks(self) -> None:
-        tasks = [*self._tasks, self._fetch_task, self._wake_task]
+        tasks = [*self._tasks, self._fetch_task, self._finish_task, self._wake_task]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -318,6 +324,8 @@ class WorkerPool:
             return "the worker is not running"
         if self._fetch_task.done():
             return "the fetch loop has ended"
+        if self._finish_task.done():
+            return "the finish loop has ended"
         silent = mono() - self._fetcher.last_progress
         full = self._engine.running() >= self.slots
         limit = 2 * self.config.settings.sleep_seconds + 5
