@@ -16,7 +16,7 @@ from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.envelope import WIRE_VERSION, Envelope
-from rf_jobs.model.events import DispatchRejected, JobDispatched
+from rf_jobs.model.events import DispatchRejected, EventBus, JobDispatched
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.store.shapes import Draft
@@ -34,13 +34,23 @@ MAX_BATCH_BYTES = 4 << 20
 class Preparer:
     """Makes drafts out of jobs. Every check that needs no server is made here, before anything is sent."""
 
-    def __init__(self, default_queue: str, max_payload_bytes: int, middleware: MiddlewareStack) -> None:
+    def __init__(self, default_queue: str, max_payload_bytes: int, middleware: MiddlewareStack, bus: EventBus) -> None:
         self._default_queue = default_queue
         self._max_bytes = max_payload_bytes
         self._middleware = middleware
+        self._bus = bus
 
     def prepare(self, job: Job, choices: Choices) -> Dispatching:
-        """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``."""
+        """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``; says so on the bus."""
+        try:
+            return self._prepare(job, choices)
+        except RfJobsError as error:
+            entry = job.__job_class__
+            queue = choices.queue or entry.options.queue or self._default_queue
+            self._bus.emit(DispatchRejected(queue, entry.name, type(error).__name__))
+            raise
+
+    def _prepare(self, job: Job, choices: Choices) -> Dispatching:
         began = mono()
         entry = job.__job_class__
         dynamic = entry.dynamic

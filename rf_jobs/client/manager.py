@@ -83,7 +83,7 @@ class QueueManager:
         self.lifecycle = Lifecycle(self.store, self.bus)
         self.inspector = Inspector(self.store)
         self.retention = retention_of(jobs)
-        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware)
+        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
         self._coalescer = Coalescer(self.lifecycle)
         self._waiter = Waiter(self.store)
         self._dead = DeadLetters(self.lifecycle, self.inspector)

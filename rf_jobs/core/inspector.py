@@ -12,7 +12,7 @@ from rf_jobs.model import codec, envelope
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import QueueSurvey, Survey
-from rf_jobs.words.errors import JobNotFound, SerializationError
+from rf_jobs.words.errors import JobNotFound
 from rf_jobs.words.states import FINAL, OPEN, State
 from rf_jobs.words.timing import from_ms
 
@@ -84,7 +84,7 @@ class Inspector:
         if not ids:
             return {}
         found = await self._store.run(self._commands.envelopes(ids))
-        return {job_id: _readable(data) for job_id, data in zip(ids, found, strict=True)}
+        return {job_id: envelope.readable(data) for job_id, data in zip(ids, found, strict=True)}
 
     async def job(self, job_id: UUID | str) -> JobRecord:
         """One job, whole. Raises ``JobNotFound``."""
@@ -101,7 +101,7 @@ class Inspector:
         )
         if data[0] is None and not meta:
             raise JobNotFound(f"no job {key} is known; it was never dispatched here, or retention has removed it")
-        letter = _readable(data[0])
+        letter = envelope.readable(data[0])
         queue = meta.get("queue") or (letter.queue if letter else "")
         state, due = await self._standing(key, queue, meta)
         return build_record(key, letter, meta, queue, state, due, errors, timeline, progress, result)
@@ -292,15 +292,6 @@ def _error(line: bytes) -> AttemptError:
         at=from_ms(int(value.get("at", 0))),
         started_at=from_ms(started) if started else None,
     )
-
-
-def _readable(data: bytes | None) -> Envelope | None:
-    if data is None:
-        return None
-    try:
-        return envelope.decode(data)
-    except SerializationError:
-        return None
 
 
 def _moment(value: str | None) -> Any:

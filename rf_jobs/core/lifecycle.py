@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from rf_jobs.core.transitions import Transition
 from rf_jobs.model.events import EventBus, OperationDone
-from rf_jobs.store.redis import AsyncStore, SyncStore
+from rf_jobs.store.redis import AsyncStore
 
 R = TypeVar("R")
 
@@ -26,19 +26,5 @@ class Lifecycle:
     async def apply(self, transition: Transition[R], *, retry_for: float | None = None) -> R:
         """Make the change, then announce it. Raises ``BackendError``; then nothing is announced."""
         reply = await self.store.run(transition.call, retry_for=retry_for)
-        self.bus.emit_all(transition.announce(reply))
-        return reply
-
-
-class SyncLifecycle:
-    """The same without an event loop."""
-
-    def __init__(self, store: SyncStore, bus: EventBus) -> None:
-        self.store = store
-        self.bus = bus
-
-    def apply(self, transition: Transition[R], *, retry_for: float | None = None) -> R:
-        """Make the change, then announce it."""
-        reply = self.store.run(transition.call, retry_for=retry_for)
         self.bus.emit_all(transition.announce(reply))
         return reply

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from rf_jobs.model import envelope
 from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
     AttemptEnded,
@@ -131,8 +132,9 @@ def reclaim(
 
     def announce(taken: list[Reclaimed]) -> Iterable[Event]:
         for job in taken:
+            letter = envelope.readable(job.data)
             yield JobReclaimed(
-                job.id, job.queue, "", job.crashes, job.token.partition(".")[0], job.died, job.token, job.attempt,
+                job.id, job.queue, letter.job if letter else "", job.crashes, job.token.partition(".")[0], job.died, job.token, job.attempt,
                 job.waited_ms / 1000,
             )  # fmt: skip
 

@@ -95,3 +95,13 @@ def is_newer(data: bytes) -> bool:
 def payload(envelope: Envelope) -> Any:
     """The payload as plain data, for people to read."""
     return msgspec.json.decode(envelope.args)
+
+
+def readable(data: bytes | None) -> Envelope | None:
+    """The envelope, None where there is none or nobody can read it."""
+    if not data:
+        return None
+    try:
+        return decode(data)
+    except SerializationError:
+        return None

@@ -115,8 +115,9 @@ class Commands:
                     text(r[i + 4]),
                     int(r[i + 5]),
                     max(0, int(r[i + 6]) - score_ms(r[i + 7])),
+                    r[i + 8],
                 )
-                for i in range(0, len(r), 8)
+                for i in range(0, len(r), 9)
             ]
 
         return Call(

@@ -6,14 +6,12 @@ derive the same names from the prefix of their one declared key, the ledger.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from rf_jobs.words.errors import ConfigError
+from rf_jobs.words.ids import is_namespace
 
 SCHEMA_VERSION = 1
-
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.\-/]{1,64}\Z")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Keys:
     __slots__ = ("ledger", "prefix")
 
     def __init__(self, namespace: str = "rf") -> None:
-        if not _NAMESPACE.match(namespace):
+        if not is_namespace(namespace):
             raise ConfigError(
                 f"namespace is {namespace!r}; use 1 to 64 of the letters A-Z a-z, digits, and _ . - / (no braces or colons)"
             )

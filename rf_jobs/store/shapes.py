@@ -109,6 +109,8 @@ class Reclaimed:
     attempt: int
     waited_ms: int
     """From ready to the lost lease."""
+    data: bytes
+    """Its envelope."""
 
 
 @dataclass

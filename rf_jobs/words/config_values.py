@@ -15,13 +15,12 @@ from rf_jobs.words.config_keys import Key
 from rf_jobs.words.config_secrets import mask_url
 from rf_jobs.words.config_settings import NO_LIMIT
 from rf_jobs.words.errors import ConfigError, InvalidOption
-from rf_jobs.words.ids import queue_name
+from rf_jobs.words.ids import is_namespace, queue_name
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _NOTHING = ("", "none", "null")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.\-/]{1,64}\Z")
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 _SHOWN = 200
 
@@ -139,7 +138,7 @@ def _port_of(value: str) -> None:
 
 
 def _namespace(value: str) -> str:
-    if not _NAMESPACE.match(value):
+    if not is_namespace(value):
         raise ValueError("it becomes a part of every key")
     return value
 

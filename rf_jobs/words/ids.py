@@ -11,6 +11,7 @@ from uuid import UUID
 from rf_jobs.words.errors import InvalidOption
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-/@+]{1,128}\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.\-/]{1,64}\Z")
 _last = [0, 0]
 _generator = random.Random(os.urandom(32))  # noqa: S311 (ids have to be unique, not secret)
 _bits = _generator.getrandbits
@@ -52,6 +53,11 @@ def queue_name(value: object) -> str:
     raise InvalidOption(
         f"queue name is {value!r}; use 1 to 128 of the letters A-Z a-z, digits, and _ . - / @ + (no spaces, colons or braces)"
     )
+
+
+def is_namespace(value: str) -> bool:
+    """Whether it may stand before every key."""
+    return _NAMESPACE.match(value) is not None
 
 
 def new_token(size: int = 8) -> str:

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from rf_jobs.client.manager import QueueManager
-from rf_jobs.store.shapes import Beaten
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.leases import LeaseTable
+from rf_jobs.worker.orders import Order, announce
 from rf_jobs.worker.pool import WorkerPool
 
 log = logging.getLogger("rf_jobs.worker")
@@ -55,6 +55,7 @@ class _Child:
         self._attach = attach
         self._parent = parent
         self._received = b""
+        self._telling: set[asyncio.Task[None]] = set()
         self._stops = 0
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -105,7 +106,12 @@ class _Child:
             return
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
-            pool.on_beat(msgspec.json.decode(line, type=Beaten))
+            order = msgspec.json.decode(line, type=Order)
+            pool.on_beat(order.beaten)
+            if order.crashes:
+                task = asyncio.create_task(announce(pool.manager, order.crashes))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
 
     async def _watch(self, pool: WorkerPool) -> None:
         """Say so when most slots are lost to threads that never return: the supervisor then replaces this process."""

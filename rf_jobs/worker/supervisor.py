@@ -28,6 +28,7 @@ from rf_jobs.words.timing import mono
 from rf_jobs.worker.child import run_child
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.leases import STARTED, STUCK, Held, LeaseTable
+from rf_jobs.worker.orders import Crash, Order
 from rf_jobs.worker.pool import WorkerPool, table_capacity
 from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, worker_facts
 
@@ -37,6 +38,7 @@ log = logging.getLogger("rf_jobs.supervisor")
 Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
 TICK_SECONDS = 0.25
 KILL_MARGIN_SECONDS = 2.0
+CRASHES_PER_ORDER = 100
 RESPAWN_CAP_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 10.0
 
@@ -83,6 +85,8 @@ class Supervisor:
         self._members = [
             Member(n, LeaseTable(capacity, self._queues, shared=True)) for n in range(config.settings.processes)
         ]
+        self._untold: list[Crash] = []
+        """Crashes that no child has announced yet: the supervisor has no telemetry of its own."""
         self._signals = 0
         self._wakeup = socket.socketpair()
 
@@ -205,7 +209,12 @@ class Supervisor:
         ]
         try:
             if endings:
-                self._store.run(self._store.commands.finish(endings, self._retention))
+                verdicts = self._store.run(self._store.commands.finish(endings, self._retention))
+                self._untold += [
+                    Crash(e.queue, e.id, e.token)
+                    for e, done in zip(endings, verdicts, strict=True)
+                    if done and e.verb == "crash"
+                ]
             self._store.run(self._store.commands.bye(worker))
         except RfJobsError as problem:
             log.warning(
@@ -222,10 +231,13 @@ class Supervisor:
         member.beaten, member.next_beat = now, now + member.beater.pause
         beaten = member.beater.beat()
         if beaten is not None and member.pipe is not None:
+            crashes, rest = self._untold[:CRASHES_PER_ORDER], self._untold[CRASHES_PER_ORDER:]
             try:
-                member.pipe.send(msgspec.json.encode(beaten) + b"\n")
+                member.pipe.send(msgspec.json.encode(Order(beaten, crashes)) + b"\n")
             except (BlockingIOError, BrokenPipeError, ConnectionResetError):
                 log.warning("worker process %d does not read its orders", member.pid)
+            else:
+                self._untold = rest
 
     def _enforce(self, member: Member, now: float) -> None:
         settings = self._config.settings

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -34,13 +35,15 @@ async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
 
 
 @asynccontextmanager
-async def worker(manager: QueueManager, folder: Path, *options: str) -> AsyncGenerator[subprocess.Popen[bytes]]:
+async def worker(
+    manager: QueueManager, folder: Path, *options: str, env: Mapping[str, str] = OFF
+) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """``rf-jobs worker``, ready."""
     command = rf_jobs(
         "worker", "tests.support.jobs", "--queues", QUEUE, "--redis-url", manager.settings.jobs.redis_url, "--lease-seconds", "3",
         "--grace-seconds", "0.5", *options,
     )  # fmt: skip
-    with process(*command, log=folder / f"worker-{time.monotonic_ns()}.log", env=OFF) as running:
+    with process(*command, log=folder / f"worker-{time.monotonic_ns()}.log", env=env) as running:
         await ready(manager)
         yield running
         running.terminate()
@@ -73,6 +76,24 @@ async def test_a_killed_child_costs_no_lease_time(manager: QueueManager, tmp_pat
         assert [await handle.result(20) for handle in handles] == [1] * 5, "an attempt was used up"
         records = [await handle.record() for handle in handles]
         assert {record.crashes for record in records} == {1}
+
+
+async def test_jobs_of_a_killed_child_are_announced_by_the_next(manager: QueueManager, tmp_path: Path) -> None:
+    """The supervisor settles them and has no telemetry of its own."""
+    on = {"RF_JOBS_TELEMETRY_TRACING": "false", "RF_JOBS_TELEMETRY_FLUSH_SECONDS": "0.5"}
+    async with worker(manager, tmp_path, env=on):
+        handles = [await manager.dispatch(jobs.Sleeps(seconds=1)).handle() for _ in range(3)]
+        await running(manager, 3)
+        [victim] = await ready(manager)
+        os.kill(victim.pid, signal.SIGKILL)
+        assert [await handle.result(20) for handle in handles] == [1] * 3
+        name = (await handles[0].record()).job_class
+        field = json.dumps(["jobs_failed_total", QUEUE, name, "lost"], separators=(",", ":"))
+
+        async def counted() -> bool:
+            return await manager.store.client.hget(manager.store.keys.of("metrics"), field) == b"3"
+
+        await until(counted, "the metrics say that three were lost")
 
 
 async def test_a_poison_job_is_buried_and_its_neighbours_are_not(manager: QueueManager, tmp_path: Path) -> None:

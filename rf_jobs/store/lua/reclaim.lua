@@ -1,6 +1,6 @@
 -- Takes back jobs whose lease has run out.
 -- ARGV: limit, max crashes, retention of dead and of cancelled (each: count, age ms), error JSON, then queues.
--- Reply: flat queue, id, crashes, fate (0 ready, 1 dead, 2 cancelled), and of the lost lease: token, attempt, when it was taken, score
+-- Reply: flat queue, id, crashes, fate (0 ready, 1 dead, 2 cancelled), and of the lost lease: token, attempt, when it was taken, score; envelope
 local limit, max = tonumber(ARGV[1]), tonumber(ARGV[2])
 local keep = {
   dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
@@ -17,8 +17,9 @@ for q = 8, #ARGV do
     local m = redis.call('HMGET', P .. 'meta:' .. id, 'token', 'attempt', 'epoch', 'score')
     local token = m[1] or ''
     redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
+    local data = redis.call('GET', P .. 'job:' .. id) or ''
     local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[7], keep)
-    for _, value in ipairs({queue, id, crashes, fate, token, m[2] or '0', m[3] or '0', m[4] or '0'}) do taken[#taken + 1] = value end
+    for _, value in ipairs({queue, id, crashes, fate, token, m[2] or '0', m[3] or '0', m[4] or '0', data}) do taken[#taken + 1] = value end
   end
 end
 return taken
