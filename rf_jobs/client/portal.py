@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import threading
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from typing import Any, TypeVar
 
 from rf_jobs.words.errors import BackendError
@@ -17,12 +18,24 @@ from rf_jobs.words.errors import BackendError
 T = TypeVar("T")
 
 
+class _Selector(selectors.DefaultSelector):
+    """Knows nothing in a forked child. The kernel's table is shared with the parent: a connection that the child inherits,
+    and its garbage collector closes, must not be struck off there, or the parent would never hear from it again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pid = os.getpid()
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return super().get_map() if os.getpid() == self._pid else {}
+
+
 class Portal:
     """A loop in a daemon thread."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop(_Selector())
         self._managers: dict[Hashable, Any] = {}
         threading.Thread(target=self._loop.run_forever, name="rf-jobs-portal", daemon=True).start()
 

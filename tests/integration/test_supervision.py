@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
 
 @asynccontextmanager
 async def worker(
-    manager: QueueManager, folder: Path, *options: str, env: Mapping[str, str] = OFF
+    manager: QueueManager, folder: Path, *options: str, env: dict[str, str] = OFF
 ) -> AsyncGenerator[subprocess.Popen[bytes]]:
     """``rf-jobs worker``, ready."""
     command = rf_jobs(

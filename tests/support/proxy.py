@@ -6,6 +6,7 @@ import select
 import socket
 import threading
 from types import TracebackType
+from typing import Self
 
 TICK_SECONDS = 0.1
 """How soon a thread notices that the proxy is closed; waiting for data is not delayed by it."""
@@ -28,7 +29,7 @@ class ReplyCutter:
         """Lose the next reply to a command that holds these bytes."""
         self._marker = marker
 
-    def __enter__(self) -> ReplyCutter:
+    def __enter__(self) -> Self:
         self._threads[0].start()
         return self
 
