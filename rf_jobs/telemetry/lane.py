@@ -19,7 +19,7 @@ from opentelemetry.context import attach, set_value
 
 log = logging.getLogger("rf_jobs.telemetry")
 MAX_WAITING = 50_000
-BATCH = 4_096
+BATCH = 1_024
 _HEAD = Struct(">BB16sBB8s")  # trace_id = 1, span_id = 2
 _TIMES = Struct("<BQBQ")  # start = 7, end = 8, both fixed64
 # flags = 16, fixed32: sampled, and whether the parent is in another process, which is known.
