@@ -82,18 +82,22 @@ async def test_jobs_of_a_killed_child_are_announced_by_the_next(manager: QueueMa
     """The supervisor settles them and has no telemetry of its own."""
     on = {"RF_JOBS_TELEMETRY_TRACING": "false", "RF_JOBS_TELEMETRY_FLUSH_SECONDS": "0.5"}
     async with worker(manager, tmp_path, env=on):
-        handles = [await manager.dispatch(jobs.Sleeps(seconds=1)).handle() for _ in range(3)]
-        await running(manager, 3)
-        [victim] = await ready(manager)
+        handles = [await manager.dispatch(jobs.Sleeps(seconds=3)).handle() for _ in range(3)]
+
+        async def busy() -> list[WorkerInfo]:
+            return [worker for worker in await manager.workers() if worker.busy == 3]
+
+        [victim] = await until(busy, "all three have started")
         os.kill(victim.pid, signal.SIGKILL)
         assert [await handle.result(20) for handle in handles] == [1] * 3
+        reclaimed = (await manager.queue(QUEUE)).ledger["reclaimed"]
         name = (await handles[0].record()).job_class
         field = json.dumps(["jobs_failed_total", QUEUE, name, "lost"], separators=(",", ":"))
 
         async def counted() -> bool:
-            return await manager.store.client.hget(manager.store.keys.of("metrics"), field) == b"3"
+            return await manager.store.client.hget(manager.store.keys.of("metrics"), field) == b"%d" % reclaimed
 
-        await until(counted, "the metrics say that three were lost")
+        await until(counted, f"the metrics agree with the ledger that {reclaimed} were lost")
 
 
 async def test_a_poison_job_is_buried_and_its_neighbours_are_not(manager: QueueManager, tmp_path: Path) -> None:
