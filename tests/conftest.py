@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +40,14 @@ def redis_url(server: EmbeddedServer, _flusher: redis.Redis) -> str:
     """The URL of an empty server."""
     _flusher.flushall()
     return server.url
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Commands run in this process set logging up for theirs; the next test must not meet their levels and handlers."""
+    loggers = [logging.getLogger(name) for name in (None, "rf_jobs", "rf_jobs.lifecycle")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = [handler for handler in logger.handlers if handler in handlers]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,8 +71,6 @@ def cli(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
     (tmp_path / "cli_test_jobs.py").write_text(JOBS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
-    monkeypatch.setattr(logging.root, "level", logging.root.level)
     monkeypatch.setenv("RF_JOBS_REDIS_URL", redis_url)
     return Cli(tmp_path)
 
