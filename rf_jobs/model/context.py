@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from rf_jobs.model.envelope import WIRE_VERSION, Envelope, Headers
 from rf_jobs.words.errors import WorkerError
 from rf_jobs.words.ids import new_id
 from rf_jobs.words.timing import Duration, from_ms, now_ms, seconds
@@ -44,40 +45,32 @@ class JobContext:
         "_deadline_ms",
         "_desk",
         "_id",
+        "_letter",
         "_state",
         "attempt",
-        "conversation",
-        "dispatched_ms",
         "fencing_token",
-        "headers",
-        "job_class",
         "max_attempts",
         "previous_traceparent",
         "queue",
         "started_ms",
-        "tags",
         "token",
         "trace",
-        "traceparent",
-        "tracestate",
         "wait",
         "worker",
     )  # fmt: skip
 
     def __init__(
-        self, *, job_id: str, job_class: str, queue: str, attempt: int, max_attempts: int, dispatched_ms: int,
-        started_ms: int, deadline_ms: int, fencing_token: int, token: str, worker: str, desk: Desk | None,
-        tags: tuple[str, ...] = (), traceparent: str = "", tracestate: str = "", previous_traceparent: str = "",
-        headers: dict[str, str] | None = None, conversation: str = "", wait: float = 0.0,
+        self, letter: Envelope, job_id: str, queue: str, attempt: int, max_attempts: int, started_ms: int,
+        deadline_ms: int, fencing_token: int, token: str, worker: str, desk: Desk | None,
+        previous_traceparent: str = "", wait: float = 0.0,
     ) -> None:  # fmt: skip
+        # Made for every attempt: what the envelope says is read from it when it is asked for.
+        self._letter = letter
         self._id = job_id
-        self.job_class = job_class
         self.queue = queue
         self.attempt = attempt
         """1 for the first try."""
         self.max_attempts = max_attempts
-        self.dispatched_ms = dispatched_ms
-        """When the job was dispatched: ms since 1970 by the client's clock."""
         self.started_ms = started_ms
         """When this attempt was leased: ms since 1970 by the server's clock."""
         self._deadline_ms = deadline_ms
@@ -86,16 +79,8 @@ class JobContext:
         self.token = token
         self.worker = worker
         self._desk = desk
-        self.tags = tags
-        self.traceparent = traceparent
-        """W3C traceparent of the dispatch."""
-        self.tracestate = tracestate
         self.previous_traceparent = previous_traceparent
         """W3C traceparent of the attempt before this one, if it was recorded."""
-        self.headers = headers or {}
-        """Propagated baggage."""
-        self.conversation = conversation
-        """What all jobs of one workflow share; '' for a job of its own."""
         self.wait = wait
         """Seconds from eligible (dispatched, or due) to the start of this attempt."""
         self.trace = ""
@@ -112,6 +97,41 @@ class JobContext:
     def id(self) -> str:
         """``job_id`` as text."""
         return self._id
+
+    @property
+    def job_class(self) -> str:
+        """The class's stable name."""
+        return self._letter.job
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Those of the class and of the dispatch."""
+        return tuple(self._letter.tags)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Propagated baggage."""
+        return self._letter.hdr.bg if self._letter.hdr is not None else {}
+
+    @property
+    def conversation(self) -> str:
+        """What all jobs of one workflow share; '' for a job of its own."""
+        return self._letter.hdr.cv if self._letter.hdr is not None else ""
+
+    @property
+    def traceparent(self) -> str:
+        """W3C traceparent of the dispatch, '' where it was not traced."""
+        return self._letter.hdr.tp if self._letter.hdr is not None else ""
+
+    @property
+    def tracestate(self) -> str:
+        """W3C tracestate of the dispatch."""
+        return self._letter.hdr.ts if self._letter.hdr is not None else ""
+
+    @property
+    def dispatched_ms(self) -> int:
+        """When the job was dispatched: ms since 1970 by the client's clock."""
+        return self._letter.at
 
     @property
     def idempotency_key(self) -> str:
@@ -220,11 +240,11 @@ class JobContext:
     ) -> JobContext:
         """A context for unit tests: no server, progress and checkpoints are kept in memory."""
         now = now_ms()
-        ctx = cls(
-            job_id=str(job_id or new_id()), job_class=job_class, queue=queue, attempt=attempt, max_attempts=max_attempts,
-            dispatched_ms=now, started_ms=now, deadline_ms=now + round(timeout * 1000), fencing_token=now, token="fake",  # noqa: S106 (names a lease, guards nothing)
-            worker="fake", desk=None if manager is None else _FakeDesk(manager), headers=headers,
-        )  # fmt: skip
+        key = str(job_id or new_id())
+        letter = Envelope(WIRE_VERSION, key, job_class, queue, now, hdr=Headers(bg=headers) if headers else None)
+        desk = None if manager is None else _FakeDesk(manager)
+        deadline = now + round(timeout * 1000)
+        ctx = cls(letter, key, queue, attempt, max_attempts, now, deadline, now, "fake", "fake", desk)
         ctx.restore(state)
         return ctx
 

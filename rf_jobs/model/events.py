@@ -320,8 +320,10 @@ class EventBus:
 
     def emit_all(self, events: Iterable[Event]) -> None:
         """Deliver several, in order."""
+        handlers = self._handlers
         for event in events:
-            self.emit(event)
+            if type(event) in handlers:
+                self.emit(event)
 
 
 def _concrete(kind: type[Event]) -> list[type[Event]]:

@@ -50,8 +50,8 @@ class Commands:
         return Call("dispatch", args, lambda r: [order[p - 1] for p in r[1]], "enqueue")
 
     def fetch(self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str]) -> Call[Fetched]:
-        token = f"{worker}.{nonce}"
-        return Call("fetch", (worker, nonce, wanted, lease_ms, *queues), lambda r: read_fetched(r, token), "fetch")
+        args: tuple[Arg, ...] = (worker, nonce, wanted, lease_ms, *queues)
+        return Call("fetch", args, lambda r: read_fetched(r, worker, nonce), "fetch")
 
     def finish(self, endings: Sequence[Ending], retention: Retention) -> Call[list[int]]:
         """Answers with a verdict for each ending, in the order given: 1 done, 2 done before, 0 refused."""

@@ -70,6 +70,8 @@ class Fetched:
     promoted: list[tuple[str, int, int]]
     """(queue, how many, lag in ms of the oldest)"""
     jobs: list[Leased]
+    nonce: int = 0
+    """Of the fetch; with the worker's id it is the token of these leases."""
 
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
@@ -136,13 +138,14 @@ class Survey:
     queues: list[QueueSurvey]
 
 
-def read_fetched(reply: Any, token: str) -> Fetched:
+def read_fetched(reply: Any, worker: str, nonce: int) -> Fetched:
     """A fetch's reply; see fetch.lua for its form."""
     now, due, parked, promoted, flat = reply
+    token = f"{worker}.{nonce}"
     jobs = []
     for i in range(0, len(flat), 3):
         job_id, data, facts = flat[i].decode(), flat[i + 1], flat[i + 2].decode().split(" ")
-        ready_ms = score_ms(facts[1])
+        ready_ms = int(float(facts[1])) % BAND // SCORE_TICKS  # score_ms, without a call for each job
         if len(facts) == 2:
             job = Leased(job_id, data, facts[0], 1, 0, now, ready_ms, ready_ms, "", token)
         else:
@@ -153,7 +156,7 @@ def read_fetched(reply: Any, token: str) -> Fetched:
             )
         jobs.append(job)
     moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
-    return Fetched(now, due, parked, moved, jobs)
+    return Fetched(now, due, parked, moved, jobs, nonce)
 
 
 _SURVEY_STATES = ("ready", "scheduled", "blocked", "parked", "running", "completed", "dead", "cancelled", "expired")

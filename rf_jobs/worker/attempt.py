@@ -9,15 +9,15 @@ from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.store.shapes import Leased
-from rf_jobs.words.timing import mono, now_ms
+from rf_jobs.words.timing import mono
 
 
 class Attempt:
     """What the runtime knows of a leased job: its lease, and while it runs its context, its task and why it must stop."""
 
     __slots__ = (
-        "began", "began_ms", "ctx", "deadline", "entry", "fetched", "job", "leased", "letter", "now_ms", "overran", "place", "stop",
-        "task", "timeout",
+        "began", "ctx", "deadline", "entry", "fetched", "job", "leased", "letter", "now_ms", "overran", "place", "slot",
+        "stop", "task", "timeout", "wait",
     )  # fmt: skip
 
     def __init__(self, leased: Leased, place: int, fetched: float, server_ms: int) -> None:
@@ -29,27 +29,26 @@ class Attempt:
         self.now_ms = server_ms
         """What the server's clock said then."""
         self.began = fetched
-        self.began_ms = 0
+        self.wait = 0.0
+        """Seconds from ready to started, by the server's clock up to the fetch and ours from there; once it began."""
         self.deadline = 0.0
         self.timeout = 0.0
         self.ctx: JobContext | None = None
         self.letter: Envelope | None = None
         self.entry: JobClass | None = None
         self.job: Any = None
-        self.task: asyncio.Task[Any] | None = None
+        self.slot: asyncio.Task[None] | None = None
+        """The task that took it from the buffer."""
+        self.task: asyncio.Task[None] | None = None
+        """The same, while the handler runs in it and may be cancelled."""
         self.stop = ""
         """Why it must stop: timeout, cancelled, lost or shutdown; '' while it need not."""
         self.overran = False
 
-    @property
-    def wait(self) -> float:
-        """Seconds from ready to started, by the server's clock up to the fetch and ours from there."""
-        return max(0.0, (self.now_ms - self.leased.ready_ms) / 1000) + self.began - self.fetched
-
     def begin(self) -> None:
-        """The handler is about to run."""
-        self.began = mono()
-        self.began_ms = now_ms()
+        """Its turn has come: it is about to run, or to be handed back."""
+        self.began = began = mono()
+        self.wait = max(0.0, (self.now_ms - self.leased.ready_ms) / 1000) + began - self.fetched
 
     @property
     def in_thread(self) -> bool:

@@ -38,8 +38,9 @@ class Isolated:
         entry: JobClass | None = None
         try:
             importlib.import_module(request.module)  # the parent's class came from there; payloads have no say in it
-            entry = registry.get(request.job)
-            job = codec.decode_payload(entry, request.args, request.ver)
+            letter = request.letter
+            entry = registry.get(letter.job)
+            job = codec.decode_payload(entry, letter.args, letter.ver)
             value = asyncio.run(self._call(entry, job, request))
             return Reply("returned", value=msgspec.Raw(codec.encode_value(value, "the result")))
         except BaseException as error:  # SystemExit too is only the job's
@@ -47,10 +48,11 @@ class Isolated:
 
     async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:
         fields = dict(request.ctx)
-        state, tags = fields.pop("state"), tuple(fields.pop("tags"))
+        state = fields.pop("state")
         async with _Lazy(self._settings) as manager:
-            ctx = JobContext(**fields, tags=tags, desk=StoreDesk(manager, lambda *_: None))
+            ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, lambda *_: None))
             ctx.restore(state)
+            ctx.trace = request.trace
             value = job.handle(ctx)
             return await value if inspect.isawaitable(value) else value
 

@@ -35,12 +35,11 @@ class Request(msgspec.Struct):
     """What a child needs to run an attempt."""
 
     module: str
-    job: str
-    ver: int
-    args: msgspec.Raw
+    letter: Envelope
     ctx: dict[str, Any]
-    crumbs: dict[str, str]
-    """W3C trace context of the attempt's span, for the handler's own spans."""
+    """The rest of what makes a ``JobContext``, and its state."""
+    trace: str
+    """W3C traceparent of the attempt's span, '' where it is not recorded."""
 
 
 class Setup(msgspec.Struct):
@@ -143,13 +142,12 @@ class ChildProcesses:
                 f"{entry.name} is to run in a process of its own, but is defined in a script; move it to a module"
             )
         fields = {
-            "job_id": ctx.id, "job_class": ctx.job_class, "queue": ctx.queue, "attempt": ctx.attempt,
-            "max_attempts": ctx.max_attempts, "dispatched_ms": letter.at, "started_ms": attempt.now_ms,
-            "deadline_ms": round(ctx.deadline.timestamp() * 1000), "fencing_token": ctx.fencing_token, "token": ctx.token,
-            "worker": ctx.worker, "tags": list(ctx.tags), "traceparent": ctx.traceparent, "headers": ctx.headers,
-            "state": ctx.state,
+            "job_id": ctx.id, "queue": ctx.queue, "attempt": ctx.attempt, "max_attempts": ctx.max_attempts,
+            "started_ms": attempt.now_ms, "deadline_ms": round(ctx.deadline.timestamp() * 1000),
+            "fencing_token": ctx.fencing_token, "token": ctx.token, "worker": ctx.worker,
+            "previous_traceparent": ctx.previous_traceparent, "wait": ctx.wait, "state": ctx.state,
         }  # fmt: skip
-        request = Request(entry.type.__module__, letter.job, letter.ver, letter.args, fields, {"tp": ctx.trace})
+        request = Request(entry.type.__module__, letter, fields, ctx.trace)
         # After a crash hundreds of jobs may be suspects at once; they must not start hundreds of interpreters.
         async with self._declared if entry.options.executor == "process" else self._suspects:
             child = await self._take()

@@ -90,7 +90,6 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     job_class: str
     worker: str
     wait: float
-    began_ms: int
     duration: float
     total: float
     trace: str = ""
@@ -205,10 +204,12 @@ def _end(
     data = b""
     if error is not None:
         error_type, message, trace = describe(error)
+        at = now_ms()
         data = encode_value(
             {
                 "type": error_type, "message": message, "traceback": trace, "worker": account.worker,
-                "attempt": leased.attempt, "started": account.began_ms, "at": now_ms(), "trace": account.trace,
+                "attempt": leased.attempt, "started": at - round(account.duration * 1000), "at": at,
+                "trace": account.trace,
             },
             "error",
         )  # fmt: skip

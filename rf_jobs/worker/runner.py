@@ -123,16 +123,11 @@ class Runner:
 
     def _context(self, attempt: Attempt, letter: Envelope, policy: Policy) -> JobContext:
         leased = attempt.leased
-        headers = letter.hdr
-        deadline_ms = attempt.now_ms + int((attempt.deadline - attempt.fetched) * 1000)
+        now_ms = attempt.now_ms
+        deadline_ms = now_ms + int((attempt.deadline - attempt.fetched) * 1000)
         return JobContext(
-            job_id=leased.id, job_class=letter.job, queue=leased.queue, attempt=leased.attempt,
-            max_attempts=policy.max_attempts, dispatched_ms=letter.at, started_ms=attempt.now_ms,
-            deadline_ms=deadline_ms, fencing_token=leased.epoch,
-            token=leased.token, worker=self._worker, desk=self._desk, tags=tuple(letter.tags),
-            traceparent=headers.tp if headers else "", tracestate=headers.ts if headers else "",
-            previous_traceparent=leased.previous, headers=headers.bg if headers else None,
-            conversation=headers.cv if headers else "", wait=attempt.wait,
+            letter, leased.id, leased.queue, leased.attempt, policy.max_attempts, now_ms, deadline_ms, leased.epoch,
+            leased.token, self._worker, self._desk, leased.previous, attempt.wait,
         )  # fmt: skip
 
     # --- the run -----------------------------------------------------------------------------------------------
@@ -151,7 +146,7 @@ class Runner:
                 self._bus.emit(
                     JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait)
                 )
-            attempt.task = asyncio.current_task()
+            attempt.task = attempt.slot
             if attempt.stop:  # it was told to stop between the fetch and here
                 return self._interrupted(attempt, None)
             if self._middleware.wraps_runs:
@@ -233,7 +228,6 @@ class Runner:
             letter.job if letter else "",
             self._worker,
             attempt.wait,
-            attempt.began_ms,
             took,
             total,
             attempt.ctx.trace if attempt.ctx is not None else "",
