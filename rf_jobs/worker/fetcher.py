@@ -7,6 +7,7 @@ the safety net.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -76,7 +77,10 @@ class Fetcher:
             if wanted:
                 await self._fetch(wanted)
             else:
-                await self._news.wait()
+                # Whoever makes room says so; looking again now and then keeps a worker from falling silent all the same.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._sleep):
+                        await self._news.wait()
 
     def _wanted(self) -> int:
         return min(self._appetite.wanted(self._running(), self._buffered()), self._room_left())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
@@ -27,7 +27,9 @@ class Finisher:
     """``run`` goes on until ``drain`` was called and every outcome is delivered. Loses nothing: what the server would not
     take stays leased in the store until its lease runs out."""
 
-    def __init__(self, lifecycle: Lifecycle, retention: Retention, settled: Callable[[int], None]) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, retention: Retention, settled: Callable[[Sequence[int]], None]
+    ) -> None:
         self._lifecycle = lifecycle
         self._retention = retention
         self._settled = settled
@@ -77,6 +79,5 @@ class Finisher:
             await asyncio.sleep(pause_before(self._failures))
             return
         self._failures = 0
-        for place in self._places[: len(ends)]:
-            self._settled(place)
+        self._settled(self._places[: len(ends)])
         del self._ends[: len(ends)], self._places[: len(ends)]

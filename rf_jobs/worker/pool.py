@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -137,7 +137,7 @@ class WorkerPool:
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
             self._ended, self._poke,
         )  # fmt: skip
-        self._finisher = Finisher(manager.lifecycle, manager.retention, self._table.remove)
+        self._finisher = Finisher(manager.lifecycle, manager.retention, self._settled)
         self._fetcher = Fetcher(
             manager.lifecycle, self.id, self._order, appetite, lease_ms=round(settings.lease_seconds * 1000),
             sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered,
@@ -155,6 +155,11 @@ class WorkerPool:
     def _ended(self, end: AttemptEnd, place: int) -> None:
         self._finisher.ended(end, place)
         self._fetcher.poke()
+
+    def _settled(self, places: Sequence[int]) -> None:
+        for place in places:
+            self._table.remove(place)
+        self._fetcher.poke()  # the table has room again
 
     def _poke(self) -> None:
         self._fetcher.poke()

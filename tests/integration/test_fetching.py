@@ -14,6 +14,7 @@ from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.shapes import Draft, Ending
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.config import QueueOrder
+from rf_jobs.worker.leases import LeaseTable
 from tests.support import jobs
 from tests.support.jobs import QUEUE
 from tests.support.waiting import until
@@ -153,3 +154,12 @@ async def test_a_full_lease_table_stops_the_fetching_and_nothing_else(manager: Q
             pool._table.remove(place)
         pool._fetcher.poke()
         await all_ran(manager, QUEUE)
+
+
+async def test_a_full_lease_table_does_not_end_the_fetching(manager: QueueManager) -> None:
+    """Its room comes back when the server has taken the outcomes, which is after the last attempt ended."""
+    await manager.dispatch_many([Notes(text=str(n)) for n in range(50)])
+    config = WorkerConfig(queues=[QUEUE], max_concurrent_jobs=10, sleep=60)
+    async with WorkerPool(config, manager, table=LeaseTable(4, (QUEUE,))):
+        await all_ran(manager, QUEUE)
+    assert len(seen) == 50
