@@ -50,28 +50,45 @@ class JobRecord:
 
     id: UUID
     job_class: str
+    """The class's stable name; empty where the envelope is gone or cannot be read."""
     queue: str
     state: str
+    """One of ``State``."""
     priority: int
     attempt: int
+    """How many attempts there were, the one that runs included; 0 before the first."""
     crashes: int
+    """How often a process died over it."""
     dispatched_at: datetime | None
+    """By the client's clock; the other times are the server's."""
     started_at: datetime | None
+    """When its last lease was taken."""
     finished_at: datetime | None
     due_at: datetime | None
+    """When it may run; None unless it is scheduled."""
     expires_at: datetime | None
     worker: str
+    """Id of the worker that leased it last."""
     reason: str
+    """Why it ended or was parked, where there is something to say."""
     tags: tuple[str, ...]
     payload: Any
+    """Its fields as plain data."""
     max_attempts: int | None
+    """What the dispatch asked for; None leaves it to the class."""
     errors: list[AttemptError] = field(default_factory=list)
+    """Oldest first; the last 50."""
     timeline: list[Moment] = field(default_factory=list)
+    """Oldest first: dispatch, the last start, the end, and what is not plain in between (the last 100)."""
     progress: Progress | None = None
     result: Any = None
+    """What the handler returned, while that is kept."""
     has_result: bool = False
+    """Whether a result is kept; a handler that answers with None has none."""
     trace_id: str = ""
+    """Of the dispatch; empty where it was not traced."""
     cancel_requested: bool = False
+    """Whether it was asked to stop while it ran."""
     was_delayed: bool = False
     """Whether it was dispatched to run later."""
 
@@ -92,6 +109,7 @@ class QueueInfo:
     oldest_running_seconds: float
     oldest_dead_seconds: float
     ledger: dict[str, int]
+    """What ever happened on the queue, by ledger event; docs/reference/state-machine.md has them all."""
     imbalance: int
     """0 while the conservation law holds: jobs that the ledger and the structures disagree about."""
 
@@ -118,3 +136,4 @@ class WorkerInfo:
     version: str
     utilization: float
     facts: dict[str, str] = field(default_factory=dict)
+    """All that its record in the store holds, as text: also buffered, done, port, and its last fetch."""

@@ -17,9 +17,11 @@ from rf_jobs.model.events import (
     AttemptLost,
     CancelRequested,
     Event,
+    FailedAttempt,
     JobCancelled,
     JobDeduplicated,
     JobDied,
+    JobDiscarded,
     JobDispatched,
     JobForgotten,
     JobReclaimed,
@@ -33,7 +35,7 @@ from rf_jobs.model.events import (
 )
 from rf_jobs.store.calls import Call
 from rf_jobs.store.commands import Commands
-from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Retention
+from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Retention, Verdict
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import now_ms
 
@@ -97,23 +99,24 @@ def finish(commands: Commands, ends: Sequence[AttemptEnd], retention: Retention)
 
     def announce(verdicts: list[int]) -> Iterable[Event]:
         # "Done before" is the answer to our own call sent again: it did happen, and was not announced yet.
-        return [end.event if verdict else _lost(end.event) for end, verdict in zip(ends, verdicts, strict=True)]
+        return [
+            end.event if 0 < verdict <= Verdict.DONE_BEFORE else _instead(end.event, verdict)
+            for end, verdict in zip(ends, verdicts, strict=True)
+        ]
 
     return Transition(commands.finish([end.ending for end in ends], retention), announce)
 
 
-def _lost(event: AttemptEnded) -> Event:
-    return AttemptLost(
-        event.job_id,
-        event.queue,
-        event.job_class,
-        event.attempt,
-        event.worker,
-        event.wait,
-        event.duration,
-        event.total,
-        event.trace,
-    )
+def _instead(event: AttemptEnded, verdict: int) -> Event:
+    """The event for what the store did instead of what the ending asked for."""
+    e = event
+    fields = (e.job_id, e.queue, e.job_class, e.attempt, e.worker, e.wait, e.duration, e.total, e.trace)
+    if verdict == Verdict.REFUSED:
+        return AttemptLost(*fields)
+    error = (e.error_type, e.message, e.traceback) if isinstance(e, FailedAttempt) else ()
+    if verdict == Verdict.BURIED:
+        return JobDied(*fields, "lost", *error)
+    return JobDiscarded(*fields, "cancelled", *error)
 
 
 def crash_report(worker: str, message: str) -> bytes:
@@ -134,7 +137,7 @@ def reclaim(
         for job in taken:
             letter = envelope.readable(job.data)
             yield JobReclaimed(
-                job.id, job.queue, letter.job if letter else "", job.crashes, job.token.partition(".")[0], job.died, job.token, job.attempt,
+                job.id, job.queue, letter.job if letter else "", job.crashes, job.token.partition(".")[0], job.state, job.token, job.attempt,
                 job.waited_ms / 1000,
             )  # fmt: skip
 

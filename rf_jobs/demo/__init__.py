@@ -1,4 +1,4 @@
-"""The main job: a small shop that runs on rf-jobs, with everything that can go wrong."""
+"""The demo: a small shop that runs on rf-jobs, with everything that can go wrong."""
 
 from __future__ import annotations
 

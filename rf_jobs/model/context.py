@@ -238,7 +238,8 @@ class JobContext:
         headers: dict[str, str] | None = None,
         job_class: str = "fake",
     ) -> JobContext:
-        """A context for unit tests: no server, progress and checkpoints are kept in memory."""
+        """A context for unit tests, without a server: progress goes nowhere, and a checkpoint is only to be found in
+        ``state``."""
         now = now_ms()
         key = str(job_id or new_id())
         letter = Envelope(WIRE_VERSION, key, job_class, queue, now, hdr=Headers(bg=headers) if headers else None)

@@ -106,7 +106,9 @@ class FailedAttempt(AttemptEnded, gc=False):
     """The attempt failed, or ended early with a reason."""
 
     reason: str = ""
-    """exception, timeout, lost, decode, unknown_class or requested."""
+    """Of a retry or a death: exception, timeout, decode, unknown_class, backoff (its policy failed), or requested (``Retry``,
+    ``Fail``); a hand-written consumer says what it likes. Of other ends: cancelled, shutdown, handed back, released, or the
+    text that goes with it, such as what a ``Discard`` said, why it was parked, or how its process died."""
     error_type: str = ""
     message: str = ""
     traceback: str = ""
@@ -157,8 +159,8 @@ class JobReclaimed(JobEvent, gc=False):
 
     crashes: int
     worker: str
-    died: bool
-    """Whether it was buried as poison."""
+    state: str
+    """What it is now: ``ready``; ``dead``, buried as poison; or ``cancelled``, since it had been asked to stop."""
     token: str = ""
     """The lost lease's."""
     attempt: int = 0
@@ -184,6 +186,7 @@ class JobCancelled(JobEvent, gc=False):
     """Cancelled before it ran."""
 
     stage: str = "queued"
+    """queued, or cleared: removed together with all that waited in its queue."""
 
 
 class CancelRequested(JobEvent, gc=False):

@@ -15,7 +15,13 @@ class Middleware:
     """Override what you need."""
 
     def on_dispatch(self, envelope: Envelope, headers: Headers) -> None:
-        """Called while a job is prepared for the store; may set ``headers``."""
+        """Called while a job is prepared for the store, on the event loop that dispatches it: the background thread's for
+        ``.sync()`` and ``rf_jobs.sync``. Do not block there.
+
+        May set members of ``headers``: ``tp`` and ``ts`` (trace context), ``bg`` (baggage, a dict of strings), ``cv`` (the
+        conversation id). Leave ``envelope`` as it is. What it raises goes to the caller, and nothing is sent; of a
+        ``dispatch_many`` none of the jobs.
+        """
 
     async def around(self, ctx: JobContext, job: Any, handle: Handle) -> Any:
         """Called around each run; must call ``handle`` once and answer with what it returned, or raise."""

@@ -22,6 +22,10 @@ from rf_jobs.store.shapes import (
 from rf_jobs.words.states import State
 
 
+_FATES = (State.READY, State.DEAD, State.CANCELLED)
+"""What becomes of a job that is taken back, by the number that reclaim.lua answers with."""
+
+
 class Commands:
     """Makes calls for one namespace."""
 
@@ -54,7 +58,7 @@ class Commands:
         return Call("fetch", args, lambda r: read_fetched(r, worker, nonce), "fetch")
 
     def finish(self, endings: Sequence[Ending], retention: Retention) -> Call[list[int]]:
-        """Answers with a verdict for each ending, in the order given: 1 done, 2 done before, 0 refused."""
+        """Answers with a ``Verdict`` for each ending, in the order given."""
         args = retention.args()
         order: list[int] = []
         plain: dict[tuple[str, str], list[int]] = {}
@@ -111,7 +115,7 @@ class Commands:
                     text(r[i]),
                     text(r[i + 1]),
                     int(r[i + 2]),
-                    int(r[i + 3]) == 1,
+                    _FATES[int(r[i + 3])],
                     text(r[i + 4]),
                     int(r[i + 5]),
                     max(0, int(r[i + 6]) - score_ms(r[i + 7])),

@@ -1,4 +1,4 @@
-"""Every key, with a sentence each. ``docs/keys.md`` is made from this table.
+"""Every key, with a sentence each. ``docs/reference/keys.md`` is made from this table.
 
 All keys of a shard carry one hash tag, ``{<namespace>}``, so that any transition is one atomic script. The scripts
 derive the same names from the prefix of their one declared key, the ledger.

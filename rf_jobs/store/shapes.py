@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any
 
 import msgspec
 
 from rf_jobs.store.calls import Arg, pairs, text, texts
+from rf_jobs.words.states import State
 
 BAND = 1 << 50
 SCORE_TICKS = 512
@@ -89,6 +91,20 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     span: str = ""
 
 
+class Verdict(IntEnum):
+    """What the store did with an ending."""
+
+    REFUSED = 0
+    """The lease is not held (any more): nothing."""
+    DONE = 1
+    DONE_BEFORE = 2
+    """The same call was sent again."""
+    CANCELLED = 3
+    """It had been asked to stop, so it was cancelled instead of what the ending says."""
+    BURIED = 4
+    """It was its last crash."""
+
+
 @dataclass(frozen=True)
 class Beaten:
     """What a heartbeat brought."""
@@ -106,7 +122,8 @@ class Reclaimed:
     queue: str
     id: str
     crashes: int
-    died: bool
+    state: State
+    """What it is now: ready, dead or cancelled."""
     token: str
     attempt: int
     waited_ms: int

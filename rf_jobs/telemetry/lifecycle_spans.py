@@ -186,7 +186,7 @@ class LifecycleSpans:
             )
             attributes["rf_jobs.lease.owner"] = event.worker
             attributes["rf_jobs.job.crashes"] = event.crashes
-            attributes["rf_jobs.job.outcome"] = "dead" if event.died else "lost"
+            attributes["rf_jobs.job.outcome"] = "lost" if event.state == "ready" else event.state
             links = link_to(found.traceparent, "creation", event.job_id)
             links += link_to(self._lost_attempt(event, found), "lost_attempt", event.job_id)
             self._writer.write(

@@ -208,7 +208,10 @@ class Metrics:
 
     def _on_reclaimed(self, event: ev.JobReclaimed) -> None:
         cells = self._runs[event.queue, event.job_class]
-        (cells.dead if event.died else cells.lost).value += 1
+        if event.state == "cancelled":
+            cells.cancelled_running.value += 1
+        outcome = {"dead": cells.dead, "cancelled": cells.cancelled}.get(event.state, cells.lost)
+        outcome.value += 1
         cells.fail("lost")
 
     def _on_cancelled(self, event: ev.JobCancelled) -> None:

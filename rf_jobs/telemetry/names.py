@@ -1,9 +1,9 @@
 """The one table of metric names. The cells, the exposition, the exporter, the dashboards, the alert rules, their tests
 and ``docs/operations/metrics.md`` are made from it or checked against it.
 
-Labels are queues, job classes and small enumerations; never a job id, a worker, a host, a message, a tenant. The owner's
-six names stand in four families (``jobs_ job_ queue_ worker_``); plumbing is under ``rf_``. One ``namespace`` setting
-renames everything, see :func:`metric_name`.
+Labels are queues, job classes and small enumerations; never a job id, a worker, a host, a message, a tenant. What jobs do
+stands in four families (``jobs_ job_ queue_ worker_``), the plumbing under ``rf_``. One ``namespace`` setting renames
+everything, see :func:`metric_name`.
 
 ``source`` says who measures: ``worker``, ``dispatcher`` and ``scheduler`` keep cells and flush their deltas through the
 store (or serve them themselves); ``exporter`` reads the store.
@@ -145,7 +145,7 @@ QUEUE_EVENTS = Metric(
 )  # fmt: skip
 LEDGER_IMBALANCE = Metric(
     "rf_ledger_imbalance_jobs", "gauge",
-    "Jobs that came in minus jobs that are somewhere: 0, or jobs were lost (above) or doubled (below).",
+    "Jobs that the ledger and the queue disagree about, lost or doubled; 0 while all add up, never below.",
     _QUEUE, "jobs", "exporter",
 )  # fmt: skip
 QUEUE_OLDEST_AGE = Metric(
@@ -194,8 +194,8 @@ WORKER_FETCHED_JOBS = Metric(
     "worker_fetched_jobs_total", "counter", "Jobs that fetches brought.", (), "jobs", "worker"
 )  # fmt: skip
 WORKER_EXTENSION_FAILURES = Metric(
-    "worker_lease_extension_failures_total", "counter", "Heartbeats that could not extend their leases.",
-    (), "heartbeats", "worker",
+    "worker_lease_extension_failures_total", "counter", "Leases that a heartbeat found lost while their jobs ran.",
+    (), "leases", "worker",
 )  # fmt: skip
 WORKERS = Metric(
     "rf_workers", "gauge", "Worker processes by state.",

@@ -1,4 +1,4 @@
-"""Every setting: its key, type, default, range and meaning. ``docs/configuration.md`` is made from these tables.
+"""Every setting: its key, type, default, range and meaning. ``docs/reference/configuration.md`` is made from these tables.
 
 A class is a table of the file; a field is a key. Durations are seconds, sizes are as their names say.
 """
@@ -78,12 +78,14 @@ class WorkerSettings:
     http_host: Annotated[str, Meta(min_length=1, description="where the worker serves metrics and probes")] = (
         "127.0.0.1"
     )
-    http_port: Annotated[Port | None, Meta(description="0 takes any free port; unset serves nothing")] = None
+    http_port: Annotated[
+        Port | None, Meta(description="child n (from 0) serves this + n; 0 takes any free port; unset serves nothing")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
-    """Recurring jobs."""
+    """Recurring jobs. Nothing reads these settings yet: the scheduler is still to come."""
 
     enabled: Annotated[bool, Meta(description="workers run a scheduler too")] = False
     timezone: Annotated[str, Meta(description="an IANA name; cron expressions are read in it")] = "UTC"
@@ -105,11 +107,13 @@ class TelemetrySettings:
     otlp_endpoint: Annotated[str | None, Meta(description="http(s):// of a collector; unset exports nothing")] = None
     redact_exceptions: Annotated[bool, Meta(description="leave messages and tracebacks out of spans and logs")] = False
     log_format: Annotated[Literal["text", "json"], Meta(description="of the command line's own logs")] = "text"
-    flush_seconds: Annotated[PositiveSeconds, Meta(description="how often spans are sent")] = 5.0
+    flush_seconds: Annotated[PositiveSeconds, Meta(description="how often metrics are flushed and spans are sent")] = (
+        5.0
+    )
     metric_namespace: Annotated[
         Annotated[str, Meta(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$")], Meta(description="put before each metric's name")
     ] = ""
-    max_series_per_metric: Annotated[Positive, Meta(description="further label values become `other`")] = 1_000
+    max_series_per_metric: Annotated[Positive, Meta(description="further label values become `_other`")] = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ class Edge:
 
 EDGES: tuple[Edge, ...] = (
     Edge("enqueue", "dispatched", None, State.READY, "a client dispatches a job"),
-    Edge("enqueue", "scheduled", None, State.SCHEDULED, "a client dispatches a job with a delay"),
+    Edge("enqueue", "scheduled", None, State.SCHEDULED, "with a delay; also counted as dispatched"),
     Edge("promote", "promoted", State.SCHEDULED, State.READY, "its time has come"),
     Edge("fetch", "started", State.READY, State.RUNNING, "a worker leases it"),
     Edge("complete", "completed", State.RUNNING, State.COMPLETED, "the handler returned"),
@@ -59,6 +59,8 @@ EDGES: tuple[Edge, ...] = (
     Edge("snooze", "snoozed", State.RUNNING, State.SCHEDULED, "the handler asked to run later; not an attempt"),
     Edge("release", "released", State.RUNNING, State.READY, "the worker hands it back unrun or stops; not an attempt"),
     Edge("reclaim", "reclaimed", State.RUNNING, State.READY, "its worker died or lost the lease; counted as a crash"),
+    Edge("reclaim", "dead", State.RUNNING, State.DEAD, "the last crash allowed (poison); also counted as reclaimed"),
+    Edge("reclaim", "cancelled", State.RUNNING, State.CANCELLED, "it was asked to stop; also counted as reclaimed"),
     Edge("bury", "dead", State.RUNNING, State.DEAD, "no attempt is left, or it must not be tried again"),
     Edge("discard", "cancelled", State.RUNNING, State.CANCELLED, "the handler gave it up, or it was cancelled"),
     Edge("expire", "expired", State.RUNNING, State.EXPIRED, "it was fetched after its expiry"),
@@ -67,7 +69,12 @@ EDGES: tuple[Edge, ...] = (
     Edge("bury", "dead", State.PARKED, State.DEAD, "nobody who knows its class came in time"),
     Edge("cancel", "cancelled", State.READY, State.CANCELLED, "a client cancels it"),
     Edge("cancel", "cancelled", State.SCHEDULED, State.CANCELLED, "a client cancels it"),
+    Edge("cancel", "cancelled", State.BLOCKED, State.CANCELLED, "a client cancels it"),
     Edge("cancel", "cancelled", State.PARKED, State.CANCELLED, "a client cancels it"),
+    Edge("clear", "cancelled", State.READY, None, "an operator clears the queue; also counted as evicted"),
+    Edge("clear", "cancelled", State.SCHEDULED, None, "an operator clears the queue; also counted as evicted"),
+    Edge("clear", "cancelled", State.BLOCKED, None, "an operator clears the queue; also counted as evicted"),
+    Edge("clear", "cancelled", State.PARKED, None, "an operator clears the queue; also counted as evicted"),
     Edge("revive", "replayed", State.DEAD, State.READY, "an operator replays a dead letter"),
     Edge("forget", "discarded", State.DEAD, None, "an operator forgets a dead letter"),
     Edge("collect", "evicted", State.COMPLETED, None, "retention: too many, or too old"),
@@ -76,7 +83,7 @@ EDGES: tuple[Edge, ...] = (
     Edge("collect", "evicted", State.EXPIRED, None, "retention: too many, or too old"),
 )
 
-# Events that no edge has: nothing moves, but the ledger counts them.
+# Events that no edge has: a dispatch that found its job there, and two that are reserved for dependencies.
 OTHER_EVENTS = ("deduplicated", "blocked", "unblocked")
 
 LEDGER_EVENTS: tuple[str, ...] = tuple(dict.fromkeys([e.event for e in EDGES] + list(OTHER_EVENTS)))

@@ -29,6 +29,11 @@ class Order:
     crashes: list[Crash]
 
 
+def _fate(state: str) -> str:
+    """What the crash made of it; it may have moved on since."""
+    return state if state in (State.DEAD, State.CANCELLED) else State.READY
+
+
 async def announce(manager: QueueManager, crashes: list[Crash]) -> None:
     """Emit what a reclaim would have; where the store can't say more by now, with what is known."""
     for crash in crashes:
@@ -36,10 +41,10 @@ async def announce(manager: QueueManager, crashes: list[Crash]) -> None:
         try:
             record = await manager.inspector.job(crash.id)
         except RfJobsError:
-            event = JobReclaimed(crash.id, crash.queue, "", 0, worker, died=False, token=crash.token)
+            event = JobReclaimed(crash.id, crash.queue, "", 0, worker, State.READY, crash.token)
         else:
             event = JobReclaimed(
-                crash.id, crash.queue, record.job_class, record.crashes, worker, record.state == State.DEAD, crash.token,
+                crash.id, crash.queue, record.job_class, record.crashes, worker, _fate(record.state), crash.token,
                 record.attempt,
             )  # fmt: skip
         manager.bus.emit(event)

@@ -1,6 +1,7 @@
 """Runs attempts. Each step is small: open the envelope, make the context, call the handler, say how it went.
 
-``run(attempt) -> Outcome`` touches no storage and never raises: whatever a job does, the runner lives on.
+Whatever a job does becomes an outcome; the runner lives on. It tells the store nothing, that is the finisher's: all it asks
+of it is the checkpoint of an earlier attempt.
 """
 
 from __future__ import annotations

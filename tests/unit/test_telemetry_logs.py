@@ -61,7 +61,7 @@ def test_redacted_it_has_the_type_alone(caplog: pytest.LogCaptureFixture) -> Non
     [
         (ev.JobCompleted(*JOB, 1, "w", 0.0, 0.0, 0.0), logging.DEBUG),
         (ev.JobDied(*JOB, 1, "w", 0.0, 0.0, 0.0), logging.ERROR),
-        (ev.JobReclaimed(*JOB, 1, "w", died=False), logging.WARNING),
+        (ev.JobReclaimed(*JOB, 1, "w", "ready"), logging.WARNING),
         (ev.JobReplayed(*JOB), logging.INFO),
         (ev.DispatchRejected("emails", "SendEmail", "BackendError"), logging.WARNING),
     ],

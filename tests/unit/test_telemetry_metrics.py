@@ -64,8 +64,9 @@ def fleet() -> Fleet:
         (ended(ev.JobSnoozed), "released", ""),
         (ended(ev.JobReleased, "", "shutdown"), "released", ""),
         (ended(ev.JobCrashed, "", "killed"), "lost", "lost"),
-        (job(ev.JobReclaimed, 1, "w2", died=False), "lost", "lost"),
-        (job(ev.JobReclaimed, 3, "w2", died=True), "dead", "lost"),
+        (job(ev.JobReclaimed, 1, "w2", "ready"), "lost", "lost"),
+        (job(ev.JobReclaimed, 3, "w2", "dead"), "dead", "lost"),
+        (job(ev.JobReclaimed, 1, "w2", "cancelled"), "cancelled", "lost"),
     ],
 )
 def test_an_ended_attempt_is_counted_once(fleet: Fleet, event: ev.JobEvent, outcome: str, reason: str) -> None:

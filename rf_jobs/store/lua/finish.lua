@@ -5,7 +5,8 @@
 --   Any other group is one job: verb, queue, id, token, number, reason, error (JSON or ''), span (traceparent or '').
 --     retry   number = delay ms                              snooze  number = delay ms
 --     bury, discard, expire, park, release                   crash   number = max crashes
--- Reply: for each job a number: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held.
+-- Reply: for each job a number: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held,
+--   3 cancelled instead of what was asked (it had been asked to stop), 4 buried instead (its last crash).
 local keep = {
   completed = {tonumber(ARGV[1]), tonumber(ARGV[2])},
   dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
@@ -17,6 +18,8 @@ local replies = {}
 local now = int(NOW)
 
 local META = P .. 'meta:'
+
+local CANCELLED, BURIED = 3, 4
 
 -- The fence. Only the holder of the current token may move a job; a token with a '!' before it has been used up.
 local function check(id, token, used)
@@ -111,7 +114,16 @@ function verbs.park(queue, id, mkey, _, reason)
 end
 
 function verbs.crash(queue, id, _, max, reason, err)
-  crash(queue, id, max, reason, err, keep)
+  local _, fate = crash(queue, id, max, reason, err, keep)
+  return fate == 2 and CANCELLED or fate == 1 and BURIED or nil
+end
+
+-- Of a job that was ended before: what became of it, where that is not what the verb says.
+local function fate_of(id, verb)
+  local state = redis.call('HGET', META .. id, 'state')
+  if state == 'cancelled' and verb ~= 'discard' then return CANCELLED end
+  if state == 'dead' and verb == 'crash' then return BURIED end
+  return 2
 end
 
 local i = 9
@@ -143,14 +155,17 @@ while i <= #ARGV do
   else
     local id, token = ARGV[i + 2], ARGV[i + 3]
     local verdict = check(id, token, '!' .. token)
-    replies[#replies + 1] = verdict
     if verdict == 1 then
       -- A job that was asked to stop does not run again, whatever became of the attempt.
       redis.call('HSET', META .. id, 'token', '!' .. token)
       local cancel = AGAIN[verb] and redis.call('HGET', META .. id, 'cancel')
-      if cancel then verb, ARGV[i + 5] = 'discard', cancel end
-      verbs[verb](queue, id, META .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+      if cancel then verb, ARGV[i + 5], verdict = 'discard', cancel, CANCELLED end
+      local fate = verbs[verb](queue, id, META .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+      verdict = fate or verdict
+    elseif verdict == 2 then
+      verdict = fate_of(id, verb)
     end
+    replies[#replies + 1] = verdict
     i = i + 8
   end
 end
