@@ -3,18 +3,20 @@ the events."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
-
-from msgspec import Meta
+from typing import Any, get_type_hints
 
 from rf_jobs.model import events
 from rf_jobs.store.keys import FINAL_CHANNEL, KEYS
-from rf_jobs.words import config_settings
+from rf_jobs.words.config_keys import KEYS as SETTINGS
+from rf_jobs.words.config_keys import Key
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.config_values import expected_form
 from rf_jobs.words.states import EDGES, FINAL, LEDGER_EVENTS, State, mermaid
+from rf_jobs.words.timing import MAX_DURATION_SECONDS
 
 FOLDER = Path(__file__).parent / "reference"
 NOTICE = "<!-- Made by `python -m docs.generate`; change the code instead. -->\n"
@@ -30,7 +32,8 @@ def state_machine() -> str:
 # The state machine
 
 Drawn from `rf_jobs/words/states.py`. A job is in exactly one of {len(State)} states; {", ".join(FINAL)} are final, though a
-dead letter can be replayed. Every edge is one Lua script that moves the job and counts the event in the ledger.
+dead letter can be replayed. Every edge is one Lua script that moves the job and counts the event in the ledger. Nothing
+leads to blocked yet: it is reserved for dependencies between jobs.
 
 ```mermaid
 {mermaid()}
@@ -40,18 +43,21 @@ dead letter can be replayed. Every edge is one Lua script that moves the job and
 |---|---|---|---|---|
 {rows}
 
-Events that move nothing are counted too: {", ".join(f"`{event}`" for event in LEDGER_EVENTS if event not in {e.event for e in EDGES})}.
+`evicted` stands in the ledger as `evicted_<state>`; a clear counts `cancelled` and `evicted_cancelled`. Events that no edge
+has: {", ".join(f"`{event}`" for event in LEDGER_EVENTS if event not in {e.event for e in EDGES})}. The first is a dispatch that found its job
+there already, the others are reserved.
 
 **Conservation**, for each queue and at every instant: `dispatched + replayed` = the jobs that stand in
 ready, scheduled, blocked, parked and running, plus all that ever became completed, dead, cancelled or expired. And for each
-final state: all that became so = those still kept + those that left (replayed, discarded, evicted).
-`rf_ledger_imbalance_jobs` is how many jobs these sums miss; `rf-jobs doctor --deep` checks it job by job.
+final state: all that became so = those still kept + those that left (evicted; of the dead also replayed and discarded).
+`rf_ledger_imbalance_jobs` is how many jobs these sums miss, each as an absolute number; `rf-jobs doctor --deep` checks it job
+by job.
 """
 
 
 def keys() -> str:
     """The table of keys."""
-    rows = "\n".join(f"| `{key.name}` | {key.type} | {key.holds} | {key.lives} |" for key in KEYS)
+    rows = "\n".join(f"| `{key.name}` | {key.type} | {_cell(key.holds)} | {key.lives} |" for key in KEYS)
     return f"""{NOTICE}
 # Keys
 
@@ -72,31 +78,32 @@ def configuration() -> str:
         NOTICE,
         "# Settings\n",
         "In `rf-jobs.toml`, in `config/default.toml`, or under `[tool.rf-jobs]` in `pyproject.toml`; overridden by variables,",
-        "overridden by arguments. `rf-jobs config` shows what holds and why. Durations are seconds.",
+        "overridden by arguments. `rf-jobs config` shows what holds and why. Durations are seconds, up to a hundred years. A value",
+        "that does not fit is an error that names the key, the value, where it came from, and what was expected.",
     ]
-    for field in dataclasses.fields(config_settings.Settings):
-        table = "jobs" if field.name == "jobs" else f"jobs.{field.name}"
-        cls = get_type_hints(config_settings.Settings)[field.name]
-        prefix = "RF_JOBS_" if field.name == "jobs" else f"RF_JOBS_{field.name.upper()}_"
-        parts += [f"\n## `[{table}]`\n", "| key | default | variable | meaning |", "|---|---|---|---|"]
-        hints = get_type_hints(cls, include_extras=True)
-        for key in dataclasses.fields(cls):
-            parts.append(
-                f"| `{key.name}` | {_shown(key.default)} | `{prefix}{key.name.upper()}` | {_meaning(hints[key.name])} |"
-            )
+    hints = get_type_hints(Settings)
+    for section, keys_ in groupby(SETTINGS.values(), key=lambda key: key.section):
+        title = "jobs" if section == "jobs" else f"jobs.{section}"
+        parts += [f"\n## `[{title}]`\n", f"{_cell(hints[section].__doc__ or '')}\n"]
+        parts += ["| key | takes | default | variable | meaning |", "|---|---|---|---|---|"]
+        parts += [
+            f"| `{key.name}` | {_takes(key)} | {_shown(key.default)} | `{key.variable}` | {_cell(key.description)} |"
+            for key in keys_
+        ]
     return "\n".join(parts) + "\n"
 
 
+def _takes(key: Key) -> str:
+    return _cell(expected_form(key).replace(f" and at most {MAX_DURATION_SECONDS}", ""))
+
+
 def _shown(value: Any) -> str:
-    return "" if value is None or value == () else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return "" if value is None or value in ((), "") else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _meaning(hint: Any) -> str:
-    if get_origin(hint) is Annotated:
-        for extra in get_args(hint)[1:]:
-            if isinstance(extra, Meta) and extra.description:
-                return extra.description
-    return ""
+def _cell(text: str) -> str:
+    """Text for a cell of a table; docstrings' double backticks become single ones."""
+    return text.replace("|", "\\|").replace("``", "`")
 
 
 def event_catalogue() -> str:

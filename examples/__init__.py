@@ -1,1 +1,1 @@
-"""One file per feature; run any with ``python -m examples.NAME``."""
+"""One file per feature, listed in README.md; run any with ``python -m examples.NAME``."""

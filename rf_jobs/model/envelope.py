@@ -48,7 +48,7 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     max: int = 0
     """max_attempts of this dispatch, 0: what the class says."""
     exp: int = 0
-    """When it expires, if it has not started (milliseconds since 1970), 0: never."""
+    """When it expires unless it has started (milliseconds since 1970, client's clock; the store's own time counts), 0: never."""
     tags: list[str] = []
     hdr: Headers | None = None
 

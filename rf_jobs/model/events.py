@@ -106,9 +106,10 @@ class FailedAttempt(AttemptEnded, gc=False):
     """The attempt failed, or ended early with a reason."""
 
     reason: str = ""
-    """Of a retry or a death: exception, timeout, decode, unknown_class, backoff (its policy failed), or requested (``Retry``,
-    ``Fail``); a hand-written consumer says what it likes. Of other ends: cancelled, shutdown, handed back, released, or the
-    text that goes with it, such as what a ``Discard`` said, why it was parked, or how its process died."""
+    """Of a retry or a death: exception, timeout, decode, unknown_class, lost (its last crash), backoff (its policy failed), or
+    requested (``Retry``, ``Fail``); a hand-written consumer says what it likes. Of other ends: cancelled, shutdown, handed
+    back, released, or the text that goes with it, such as what a ``Discard`` said, why it was parked, or how its process
+    died."""
     error_type: str = ""
     message: str = ""
     traceback: str = ""

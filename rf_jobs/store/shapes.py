@@ -41,7 +41,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     queue: str
     priority: int
     when: str
-    """'' now, '+<ms>' from now, '<ms>' at that time."""
+    """'' now, '+<ms>' from now, '<ms>' at that time; '!<ms>' behind it: it expires unless it has started by then."""
     data: bytes
 
 
@@ -60,6 +60,8 @@ class Leased(msgspec.Struct, frozen=True, gc=False):
     token: str
     again: bool = False
     """Whether it was leased before: retried, snoozed, handed back or taken back."""
+    expires_ms: int = 0
+    """When it expires unless it has started (server's clock), 0: never."""
 
 
 @dataclass(slots=True)
@@ -165,12 +167,14 @@ def read_fetched(reply: Any, worker: str, nonce: int) -> Fetched:
         ready_ms = int(float(facts[1])) % BAND // SCORE_TICKS  # score_ms, without a call for each job
         if len(facts) == 2:
             job = Leased(job_id, data, facts[0], 1, 0, now, ready_ms, ready_ms, "", token)
+        elif len(facts) == 3:
+            job = Leased(job_id, data, facts[0], 1, 0, now, ready_ms, ready_ms, "", token, False, int(facts[2]))
         else:
-            queue, _, attempt, crashes, epoch, first, previous = facts
-            first_ms = score_ms(first)
+            queue, _, attempt, crashes, epoch, first, previous, expires = facts
             job = Leased(
-                job_id, data, queue, int(attempt), int(crashes), int(epoch), ready_ms, first_ms, previous, token, True
-            )
+                job_id, data, queue, int(attempt), int(crashes), int(epoch), ready_ms, score_ms(first), previous, token,
+                True, int(expires or 0),
+            )  # fmt: skip
         jobs.append(job)
     moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
     return Fetched(now, due, parked, moved, jobs, nonce)

@@ -108,7 +108,7 @@ class Runner:
             if envelope.is_newer(leased.data):
                 return Stopped("park", "its envelope is of a newer version than this worker reads")
             return Failed(error, "decode", for_good=True)
-        if letter.exp and attempt.now_ms >= letter.exp:
+        if leased.expires_ms and attempt.now_ms >= leased.expires_ms:
             return Stopped("expire", "not started in time")
         entry = self._registry.find(letter.job)
         if entry is None:

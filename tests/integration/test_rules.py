@@ -5,6 +5,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from deploy.rule_tests import Fired
 from deploy.settings import Settings
 from rf_jobs.telemetry.exposition import MetricsCollector, Reading, render
 from rf_jobs.telemetry.names import METRICS, Metric
+from tests.support.commands import check_command
 from tests.support.programs import run
 
 pytestmark = pytest.mark.prometheus
@@ -111,6 +113,14 @@ def test_every_alert_has_its_runbook_and_no_other_is_there() -> None:
     assert sorted(page.stem for page in RUNBOOKS.glob("*.md")) == NAMES
 
 
+@pytest.mark.parametrize(
+    "line", ["rf-jobs quues", "rf-jobs jobs sow x", "rf-jobs queues --quue x", "rf-jobs jobs show"]
+)
+def test_a_command_that_is_wrong_would_be_found(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        check_command(line)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_runbooks_are_whole(name: str) -> None:
     text = (RUNBOOKS / f"{name}.md").read_text()
@@ -119,8 +129,8 @@ def test_runbooks_are_whole(name: str) -> None:
     ]  # fmt: skip
     commands = re.findall(r"^ +\$ (.*)$", text, re.MULTILINE)
     assert len(commands) == 3
-    known = ("rf-jobs queues", "rf-jobs failed ", "rf-jobs pause ", "rf-jobs doctor", "rf-jobs jobs show ")
-    assert all(command.startswith(known) for command in commands)
+    for command in commands:
+        check_command(command)
     assert len(re.findall(r"```promql", text)) == 3
 
 

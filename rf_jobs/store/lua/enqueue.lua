@@ -1,11 +1,13 @@
 -- Adds jobs. Idempotent by id.
 -- ARGV: groups of: queue, priority, when, n, then n times: id, envelope.
---   when: '' = now; '+<ms>' = that much from now; '<ms>' = at that time (server's clock).
+--   when: '' = now; '+<ms>' = that much from now; '<ms>' = at that time (server's clock). '!<ms>' behind it: if it has
+--   not started within so much from now it expires.
 -- Reply: {NOW, positions (1-based, over all groups) of the jobs that were there already}
 local positions = {}
 local position, i = 0, 1
 while i <= #ARGV do
-  local queue, priority, when, n = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3])
+  local queue, priority, n = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 3])
+  local when, valid = string.match(ARGV[i + 2], '^([^!]*)!?(%d*)$')
   i = i + 4
   local fresh = {}
   for _ = 1, n do
@@ -30,6 +32,9 @@ while i <= #ARGV do
     end
     if priority ~= 1 then
       for k = 1, added do redis.call('HSET', P .. 'meta:' .. fresh[k], 'priority', priority) end
+    end
+    if valid ~= '' then
+      for k = 1, added do redis.call('HSET', P .. 'meta:' .. fresh[k], 'exp', int(NOW + tonumber(valid))) end
     end
     local args = {}
     if due and due > NOW then

@@ -3,8 +3,9 @@
 -- The same nonce sent again answers with the jobs of the first time that are still held.
 -- Reply: {NOW, due time of the next scheduled job or -1, parked count, promoted, jobs}
 --   promoted: flat queue, count, lag ms of the oldest
---   jobs: flat id, envelope or '', facts, where facts is 'queue score' for a first attempt (its epoch is NOW), otherwise
---   'queue score attempt crashes epoch first previous', first being the score at which it first became ready.
+--   jobs: flat id, envelope or '', facts, where facts is 'queue score' for a first attempt (its epoch is NOW), 'queue score
+--   exp' for one that expires at exp, otherwise 'queue score attempt crashes epoch first previous exp', first being the
+--   score at which it first became ready, exp '' where it does not expire.
 local worker, nonce, wanted, lease = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local wkey = P .. 'worker:' .. worker
 local token = worker .. '.' .. nonce
@@ -36,10 +37,10 @@ local last = redis.call('HMGET', wkey, 'nonce', 'got')
 if last[1] == nonce then
   -- Sent again: the reply to the first was lost. `got` is 'queue id queue id ...'.
   for queue, id in string.gmatch(last[2] or '', '([^ ]+) ([^ ]+)') do
-    local m = redis.call('HMGET', META .. id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous')
+    local m = redis.call('HMGET', META .. id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous', 'exp')
     if m[1] == token then
       redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
-      give(id, table.concat({queue, m[5], m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or ''}, ' '))
+      give(id, table.concat({queue, m[5], m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or '', m[8] or ''}, ' '))
     end
   end
   envelopes()
@@ -77,16 +78,16 @@ for q = 5, #ARGV do
       local stem = queue .. ' '
       for i = 1, #popped, 2 do
         local id, score, mkey = popped[i], popped[i + 1], metas[(i + 1) / 2]
-        local m = fresh and NEW or redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous')
+        local m = fresh and NEW or redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous', 'exp')
         if m[1] then
           local attempt, first = tonumber(m[2]) + 1, m[5] or m[4]
           local epoch = int(math.max(tonumber(m[1]) + 1, NOW))
           redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
             'score', score, 'first', first)
-          give(id, table.concat({queue, score, attempt, m[3] or '0', epoch, first, m[6] or ''}, ' '))
+          give(id, table.concat({queue, score, attempt, m[3] or '0', epoch, first, m[6] or '', m[7] or ''}, ' '))
         else
           redis.call('HSET', mkey, 'state', 'running', 'attempt', '1', 'token', token, 'epoch', now, 'score', score)
-          give(id, stem .. score)
+          give(id, m[7] and stem .. score .. ' ' .. m[7] or stem .. score)
         end
         leases[i], leases[i + 1] = expiry, id
         taken = taken + 1

@@ -5,7 +5,7 @@ local done = {}
 for i = 2, #ARGV do
   if redis.call('ZREM', P .. 'dead:' .. queue, ARGV[i]) == 1 then
     redis.call('HSET', P .. 'meta:' .. ARGV[i], 'attempt', 0, 'crashes', 0)
-    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel')
+    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'exp')
     note(ARGV[i], 'replayed', '')
     done[#done + 1] = ARGV[i]
   end
