@@ -29,6 +29,8 @@ import msgspec  # isort: skip
 
 MAX_BATCH_JOBS = 500
 MAX_BATCH_BYTES = 4 << 20
+SPLIT_FROM_JOBS = 32
+"""From so many on, a batch is cut in two that fly at once: the server works on one while this process makes the next."""
 
 
 class Preparer:
@@ -93,7 +95,8 @@ class Preparer:
             letter.id, queue, entry.name, "scheduled" if when else "ready", max(0, letter.due - now) if when else 0,
             letter.pri, letter.hdr.tp if letter.hdr is not None else "", began,
         )  # fmt: skip
-        return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when, data), event)
+        valid = "" if choices.expires_ms is None else f"!{choices.expires_ms}"
+        return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when + valid, data), event)
 
 
 def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
@@ -111,22 +114,43 @@ def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
 
 
 class Coalescer:
-    """Sends prepared dispatches. Starts a task when there is something to send and ends it when there is nothing;
-    whoever waits for a dispatch hears of its failure."""
+    """Sends prepared dispatches. Starts a task when there is something to send, a second one when that is much, and ends
+    them when there is nothing; whoever waits for a dispatch hears of its failure."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
         self._waiting: list[tuple[Dispatching, asyncio.Future[bool]]] = []
-        self._pump: asyncio.Task[None] | None = None
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop of the pumps, while there are any."""
 
     async def send(self, item: Dispatching) -> bool:
         """Send one; answers whether it is new. Raises ``BackendError``."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            # Asked once a batch: up to Python 3.11 the question costs a system call.
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = self._loop.create_future()
         self._waiting.append((item, future))
-        if self._pump is None:
-            # An empty context: the task outlives its first caller, whose span must not swallow the others'.
-            self._pump = asyncio.create_task(self._run(), name="rf-jobs-dispatch", context=contextvars.Context())
+        if not self._pumps:
+            self._start_pump()
         return await future
+
+    def _start_pump(self) -> None:
+        # An empty context: the task outlives its first caller, whose span must not swallow the others'.
+        task = asyncio.create_task(self._run(), name="rf-jobs-dispatch", context=contextvars.Context())
+        self._pumps.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, pump: asyncio.Task[None]) -> None:
+        self._pumps.discard(pump)
+        if pump.cancelled():  # the loop is ending
+            for _, future in self._waiting:
+                future.cancel()
+            self._waiting.clear()
+        if self._waiting and not self._pumps:  # handed in between its last look and its end
+            self._start_pump()
+        elif not self._pumps:
+            self._loop = None
 
     async def send_all(self, items: Sequence[Dispatching]) -> list[bool]:
         """Send many, in as few round trips as their size allows; answers which are new."""
@@ -150,14 +174,15 @@ class Coalescer:
             raise
 
     async def _run(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                for chunk in chunks([item for item, _ in batch]):
-                    futures, batch = batch[: len(chunk)], batch[len(chunk) :]
-                    await self._settle(chunk, [future for _, future in futures])
-        finally:
-            self._pump = None
+        while self._waiting:
+            take = len(self._waiting)
+            if take >= SPLIT_FROM_JOBS and len(self._pumps) == 1:
+                take //= 2
+                self._start_pump()
+            batch, self._waiting = self._waiting[:take], self._waiting[take:]
+            for chunk in chunks([item for item, _ in batch]):
+                futures, batch = batch[: len(chunk)], batch[len(chunk) :]
+                await self._settle(chunk, [future for _, future in futures])
 
     async def _settle(self, items: Sequence[Dispatching], futures: list[asyncio.Future[bool]]) -> None:
         try:
