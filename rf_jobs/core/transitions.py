@@ -120,11 +120,9 @@ def _instead(event: AttemptEnded, verdict: int) -> Event:
 
 
 def crash_report(worker: str, message: str) -> bytes:
-    """The error history's entry for a job whose worker died."""
-    now = now_ms()
-    return encode_value(
-        {"type": "WorkerLost", "message": message, "traceback": "", "worker": worker, "at": now}, "error"
-    )
+    """The error history's entry for a job whose worker died; the store adds which attempt of which worker it was."""
+    known = {"worker": worker} if worker else {}
+    return encode_value({"type": "WorkerLost", "message": message, "traceback": "", "at": now_ms(), **known}, "error")
 
 
 def reclaim(

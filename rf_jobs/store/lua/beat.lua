@@ -11,7 +11,7 @@ redis.call('HSET', wkey, unpack(fields))
 redis.call('PEXPIRE', wkey, believed + 60000)
 for i = 5 + 2 * n, #ARGV, 3 do
   local queue, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if redis.call('HGET', P .. 'meta:' .. id, 'token') == token then
+  if redis.pcall('HGET', P .. 'meta:' .. id, 'token') == token then
     redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
   else
     lost[#lost + 1] = id
@@ -19,7 +19,7 @@ for i = 5 + 2 * n, #ARGV, 3 do
 end
 local stop = redis.call('SMEMBERS', P .. 'cancels:' .. worker)
 for _, id in ipairs(stop) do
-  local token = redis.call('HGET', P .. 'meta:' .. id, 'token') or ''
+  local token = meta_of(id, 'token')[1] or ''
   if string.sub(token, 1, #worker) ~= worker then redis.call('SREM', P .. 'cancels:' .. worker, id) end
 end
 return {NOW, redis.call('HGET', P .. 'server', 'instance') or '', lost, stop}

@@ -5,12 +5,7 @@ local key = P .. 'parked:' .. queue
 local ids = redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW - tonumber(ARGV[2])), 'LIMIT', 0, tonumber(ARGV[3]))
 for _, id in ipairs(ids) do
   redis.call('ZREM', key, id)
-  redis.call('HSET', P .. 'meta:' .. id, 'state', 'dead', 'queue', queue, 'finished', int(NOW), 'reason', 'unknown_class')
-  redis.call('ZADD', P .. 'dead:' .. queue, int(NOW), id)
   keep_error(id, ARGV[6])
-  note(id, 'dead', 'unknown_class')
+  conclude(queue, 'dead', id, 'unknown_class', {tonumber(ARGV[4]), tonumber(ARGV[5])})
 end
-count(queue, 'dead', #ids)
-announce(ids, 'dead')
-if #ids > 0 then collect(queue, 'dead', 'dead', tonumber(ARGV[4]), tonumber(ARGV[5])) end
 return ids

@@ -3,11 +3,11 @@
 -- Reply: {state it was in, or ''; 1 when something was done}
 local id, reason = ARGV[1], ARGV[3]
 local mkey = P .. 'meta:' .. id
-local m = redis.call('HMGET', mkey, 'state', 'token')
+local m = meta_of(id, 'state', 'token')
 local queue = ARGV[2]
 if m[1] == 'running' then
   redis.call('HSET', mkey, 'cancel', reason)
-  local key = P .. 'cancels:' .. string.match(m[2], '^[^.]+')
+  local key = P .. 'cancels:' .. (string.match(m[2] or '', '^[^.]+') or '')
   redis.call('SADD', key, id)
   redis.call('PEXPIRE', key, 3600000)
   return {'running', 1}
@@ -15,11 +15,7 @@ end
 local WAITING = {{'ready', 'ready'}, {'later', 'scheduled'}, {'parked', 'parked'}, {'blocked', 'blocked'}}
 for _, pair in ipairs(WAITING) do
   if redis.call('ZREM', P .. pair[1] .. ':' .. queue, id) == 1 then
-    redis.call('HSET', mkey, 'state', 'cancelled', 'queue', queue, 'finished', int(NOW), 'reason', reason)
-    redis.call('ZADD', P .. 'cancelled:' .. queue, int(NOW), id)
-    count(queue, 'cancelled', 1)
-    announce({id}, 'cancelled')
-    collect(queue, 'cancelled', 'cancelled', tonumber(ARGV[4]), tonumber(ARGV[5]))
+    conclude(queue, 'cancelled', id, reason, {tonumber(ARGV[4]), tonumber(ARGV[5])})
     return {pair[2], 1}
   end
 end

@@ -5,6 +5,13 @@
 -- Reply: {NOW, positions (1-based, over all groups) of the jobs that were there already}
 local positions = {}
 local position, i = 0, 1
+-- Nothing is written before it is sure that all can be: these raise where a key is no sorted set.
+while i <= #ARGV do
+  redis.call('ZCARD', P .. 'ready:' .. ARGV[i])
+  redis.call('ZCARD', P .. 'later:' .. ARGV[i])
+  i = i + 4 + 2 * tonumber(ARGV[i + 3])
+end
+i = 1
 while i <= #ARGV do
   local queue, priority, n = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 3])
   local when, valid = string.match(ARGV[i + 2], '^([^!]*)!?(%d*)$')

@@ -21,6 +21,11 @@ local function give(id, facts)
   filled = filled + WIDTH
 end
 
+-- A traceparent, if it is one: the reply's facts are words between spaces.
+local function plain(previous)
+  return string.match(previous or '', '^[%x-]+$') or ''
+end
+
 local function envelopes()
   for from = 1, filled, WIDTH * 1000 do
     local keys, n = {}, 0
@@ -37,10 +42,10 @@ local last = redis.call('HMGET', wkey, 'nonce', 'got')
 if last[1] == nonce then
   -- Sent again: the reply to the first was lost. `got` is 'queue id queue id ...'.
   for queue, id in string.gmatch(last[2] or '', '([^ ]+) ([^ ]+)') do
-    local m = redis.call('HMGET', META .. id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous', 'exp')
+    local m = meta_of(id, 'token', 'attempt', 'crashes', 'epoch', 'score', 'first', 'previous', 'exp')
     if m[1] == token then
       redis.call('ZADD', P .. 'running:' .. queue, 'XX', int(NOW + lease), id)
-      give(id, table.concat({queue, m[5], m[2], m[3] or '0', m[4], m[6] or m[5], m[7] or '', m[8] or ''}, ' '))
+      give(id, table.concat({queue, m[5], m[2], m[3] or '0', m[4], m[6] or m[5], plain(m[7]), m[8] or ''}, ' '))
     end
   end
   envelopes()
@@ -68,6 +73,7 @@ for q = 5, #ARGV do
   end
   local room = wanted - taken
   if room > 0 and not paused[queue] then
+    redis.call('ZCARD', P .. 'running:' .. queue) -- raises, before anything is popped, where it can't take them
     local popped = redis.call('ZPOPMIN', P .. 'ready:' .. queue, room)
     if #popped > 0 then
       local leases = {}
@@ -78,16 +84,20 @@ for q = 5, #ARGV do
       local stem = queue .. ' '
       for i = 1, #popped, 2 do
         local id, score, mkey = popped[i], popped[i + 1], metas[(i + 1) / 2]
-        local m = fresh and NEW or redis.call('HMGET', mkey, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous', 'exp')
+        local m = fresh and NEW or meta_of(id, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous', 'exp')
+        -- Whatever somebody made of a field by hand, after this it can be read.
+        local exp = m[7] and tonumber(m[7]) and m[7]
         if m[1] then
-          local attempt, first = tonumber(m[2]) + 1, m[5] or m[4]
-          local epoch = int(math.max(tonumber(m[1]) + 1, NOW))
+          local attempt = (tonumber(m[2] or '') or 0) + 1
+          local first = tonumber(m[5] or '') and m[5] or tonumber(m[4] or '') and m[4] or score
+          local epoch = int(math.max((tonumber(m[1]) or 0) + 1, NOW))
+          local crashes, previous = int(tonumber(m[3] or '') or 0), plain(m[6])
           redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
-            'score', score, 'first', first)
-          give(id, table.concat({queue, score, attempt, m[3] or '0', epoch, first, m[6] or '', m[7] or ''}, ' '))
+            'score', score, 'first', first, 'crashes', crashes)
+          give(id, table.concat({queue, score, attempt, crashes, epoch, first, previous, exp or ''}, ' '))
         else
           redis.call('HSET', mkey, 'state', 'running', 'attempt', '1', 'token', token, 'epoch', now, 'score', score)
-          give(id, m[7] and stem .. score .. ' ' .. m[7] or stem .. score)
+          give(id, exp and stem .. score .. ' ' .. exp or stem .. score)
         end
         leases[i], leases[i + 1] = expiry, id
         taken = taken + 1

@@ -13,7 +13,6 @@ local keep = {
   cancelled = {tonumber(ARGV[5]), tonumber(ARGV[6])},
   expired = {tonumber(ARGV[7]), tonumber(ARGV[8])},
 }
-local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expired = 'expired'}
 local replies = {}
 local now = int(NOW)
 
@@ -23,23 +22,10 @@ local CANCELLED, BURIED = 3, 4
 
 -- The fence. Only the holder of the current token may move a job; a token with a '!' before it has been used up.
 local function check(id, token, used)
-  local current = redis.call('HGET', META .. id, 'token')
+  local current = redis.pcall('HGET', META .. id, 'token')
   if current == token then return 1 end
   if current == used then return 2 end
   return 0
-end
-
-local function finished(queue, state, ids)
-  if #ids == 0 then return end
-  local args = {}
-  for i = 1, #ids do
-    args[2 * i - 1] = now
-    args[2 * i] = ids[i]
-  end
-  many('ZREM', P .. 'running:' .. queue, ids)
-  many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
-  announce(ids, state)
-  collect(queue, FAMILY[state], state, keep[state][1], keep[state][2])
 end
 
 local function to_later(queue, id, delay)
@@ -53,15 +39,15 @@ end
 
 local function to_ready_where_it_stood(queue, id, mkey)
   redis.call('ZREM', P .. 'running:' .. queue, id)
-  redis.call('ZADD', P .. 'ready:' .. queue, redis.call('HGET', mkey, 'score'), id)
+  local score = redis.call('HGET', mkey, 'score')
+  redis.call('ZADD', P .. 'ready:' .. queue, tonumber(score or '') and score or int(reserve(1) + band(1)), id)
   wake(queue, 1)
 end
 
-local function end_as(state, event, queue, id, mkey, reason, err)
-  redis.call('HSET', mkey, 'state', state, 'queue', queue, 'finished', now, 'reason', reason)
+local function end_as(state, queue, id, reason, err)
+  redis.call('ZREM', P .. 'running:' .. queue, id)
   keep_error(id, err)
-  count(queue, event, 1)
-  finished(queue, state, {id})
+  conclude(queue, state, id, reason, keep[state])
 end
 
 local verbs = {}
@@ -78,7 +64,7 @@ end
 
 function verbs.snooze(queue, id, mkey, delay, reason)
   redis.call('HSET', mkey, 'state', 'scheduled')
-  redis.call('HINCRBY', mkey, 'attempt', -1)
+  bump(mkey, 'attempt', -1)
   note(id, 'snoozed', reason)
   count(queue, 'snoozed', 1)
   to_later(queue, id, delay)
@@ -86,35 +72,34 @@ end
 
 function verbs.release(queue, id, mkey)
   redis.call('HSET', mkey, 'state', 'ready')
-  redis.call('HINCRBY', mkey, 'attempt', -1)
+  bump(mkey, 'attempt', -1)
   count(queue, 'released', 1)
   to_ready_where_it_stood(queue, id, mkey)
 end
 
-function verbs.bury(queue, id, mkey, _, reason, err)
-  note(id, 'dead', reason)
-  end_as('dead', 'dead', queue, id, mkey, reason, err)
+function verbs.bury(queue, id, _, _, reason, err)
+  end_as('dead', queue, id, reason, err)
 end
 
-function verbs.discard(queue, id, mkey, _, reason, err)
-  end_as('cancelled', 'cancelled', queue, id, mkey, reason, err)
+function verbs.discard(queue, id, _, _, reason, err)
+  end_as('cancelled', queue, id, reason, err)
 end
 
-function verbs.expire(queue, id, mkey, _, reason)
-  end_as('expired', 'expired', queue, id, mkey, reason, '')
+function verbs.expire(queue, id, _, _, reason)
+  end_as('expired', queue, id, reason, '')
 end
 
 function verbs.park(queue, id, mkey, _, reason)
   redis.call('HSET', mkey, 'state', 'parked', 'reason', reason)
-  redis.call('HINCRBY', mkey, 'attempt', -1)
+  bump(mkey, 'attempt', -1)
   redis.call('ZREM', P .. 'running:' .. queue, id)
   redis.call('ZADD', P .. 'parked:' .. queue, now, id)
   note(id, 'parked', reason)
   count(queue, 'parked', 1)
 end
 
-function verbs.crash(queue, id, _, max, reason, err)
-  local _, fate = crash(queue, id, max, reason, err, keep)
+function verbs.crash(queue, id, _, max, reason, err, _, token)
+  local _, fate = crash(queue, id, max, reason, err, keep, token)
   return fate == 2 and CANCELLED or fate == 1 and BURIED or nil
 end
 
@@ -150,17 +135,23 @@ while i <= #ARGV do
       end
       i = i + (ttl and 2 or 1)
     end
-    count(queue, 'completed', done)
-    finished(queue, 'completed', ids)
+    if done > 0 then
+      many('ZREM', P .. 'running:' .. queue, ids)
+      shelve(queue, 'completed', ids, keep.completed)
+    end
   else
     local id, token = ARGV[i + 2], ARGV[i + 3]
     local verdict = check(id, token, '!' .. token)
     if verdict == 1 then
       -- A job that was asked to stop does not run again, whatever became of the attempt.
       redis.call('HSET', META .. id, 'token', '!' .. token)
-      local cancel = AGAIN[verb] and redis.call('HGET', META .. id, 'cancel')
-      if cancel then verb, ARGV[i + 5], verdict = 'discard', cancel, CANCELLED end
-      local fate = verbs[verb](queue, id, META .. id, tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], ARGV[i + 7])
+      local reason = ARGV[i + 5]
+      local cancel = (AGAIN[verb] or reason == 'cancelled') and redis.call('HGET', META .. id, 'cancel')
+      if cancel then
+        if AGAIN[verb] then verdict = CANCELLED end
+        verb, reason = 'discard', cancel ~= '' and cancel or 'cancelled'
+      end
+      local fate = verbs[verb](queue, id, META .. id, tonumber(ARGV[i + 4]), reason, ARGV[i + 6], ARGV[i + 7], token)
       verdict = fate or verdict
     elseif verdict == 2 then
       verdict = fate_of(id, verb)

@@ -6,6 +6,10 @@ local keep = {
   dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
   cancelled = {tonumber(ARGV[5]), tonumber(ARGV[6])},
 }
+local function number(value)
+  return int(tonumber(value or '') or 0)
+end
+
 local taken = {}
 local left = limit
 for q = 8, #ARGV do
@@ -14,12 +18,13 @@ for q = 8, #ARGV do
   local ids = redis.call('ZRANGEBYSCORE', P .. 'running:' .. queue, '-inf', int(NOW), 'LIMIT', 0, left)
   left = left - #ids
   for _, id in ipairs(ids) do
-    local m = redis.call('HMGET', P .. 'meta:' .. id, 'token', 'attempt', 'epoch', 'score')
+    local m = meta_of(id, 'token', 'attempt', 'epoch', 'score')
     local token = m[1] or ''
     redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
     local data = redis.call('GET', P .. 'job:' .. id) or ''
-    local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[7], keep)
-    for _, value in ipairs({queue, id, crashes, fate, token, m[2] or '0', m[3] or '0', m[4] or '0', data}) do taken[#taken + 1] = value end
+    local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[7], keep, token)
+    local lost = {queue, id, crashes, fate, token, number(m[2]), number(m[3]), number(m[4]), data}
+    for _, value in ipairs(lost) do taken[#taken + 1] = value end
   end
 end
 return taken

@@ -2,7 +2,10 @@
 local queue = ARGV[1]
 local done = {}
 for i = 2, #ARGV do
-  if redis.call('ZREM', P .. 'parked:' .. queue, ARGV[i]) == 1 then done[#done + 1] = ARGV[i] end
+  if redis.call('ZREM', P .. 'parked:' .. queue, ARGV[i]) == 1 then
+    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'reason') -- why it was parked
+    done[#done + 1] = ARGV[i]
+  end
 end
 make_ready(queue, done)
 count(queue, 'unparked', #done)

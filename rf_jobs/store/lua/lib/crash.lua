@@ -1,34 +1,31 @@
 -- Takes a running job from a worker that died: back to where it stood, or, once it has cost too many workers their
 -- life, to the dead letters as poison. Not an attempt; crashes are counted apart. Returns the crashes and what
 -- became of it: 0 ready again, 1 dead, 2 cancelled.
-local function crash(queue, id, max, reason, err, keep)
+local function crash(queue, id, max, reason, err, keep, token)
   local mkey = P .. 'meta:' .. id
-  local crashes = redis.call('HINCRBY', mkey, 'crashes', 1)
+  local m = meta_of(id, 'attempt', 'epoch', 'score', 'cancel')
+  local crashes = bump(mkey, 'crashes', 1)
   redis.call('ZREM', P .. 'running:' .. queue, id)
+  if not string.find(err, '"attempt":', 1, true) then
+    -- Whoever reports the death of a process does not know what it was doing.
+    local worker = string.match(token, '^[%w]+') or ''
+    err = string.format('{"worker":"%s","attempt":%s,"started":%s,%s', worker,
+      int(tonumber(m[1] or '') or 0), int(tonumber(m[2] or '') or 0), string.sub(err, 2))
+  end
   keep_error(id, err)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
-  local cancel = redis.call('HGET', mkey, 'cancel')
-  if cancel then -- it was asked to stop: it does not run again
-    redis.call('HSET', mkey, 'state', 'cancelled', 'finished', int(NOW), 'reason', cancel)
-    redis.call('ZADD', P .. 'cancelled:' .. queue, int(NOW), id)
-    count(queue, 'cancelled', 1)
-    announce({id}, 'cancelled')
-    collect(queue, 'cancelled', 'cancelled', keep.cancelled[1], keep.cancelled[2])
+  if m[4] then -- it was asked to stop: it does not run again
+    conclude(queue, 'cancelled', id, m[4], keep.cancelled)
     return crashes, 2
   end
   if crashes >= max then
-    redis.call('HSET', mkey, 'state', 'dead', 'queue', queue, 'finished', int(NOW), 'reason', 'poison')
-    redis.call('ZADD', P .. 'dead:' .. queue, int(NOW), id)
-    note(id, 'dead', 'poison')
-    count(queue, 'dead', 1)
-    announce({id}, 'dead')
-    collect(queue, 'dead', 'dead', keep.dead[1], keep.dead[2])
+    conclude(queue, 'dead', id, 'poison', keep.dead)
     return crashes, 1
   end
   redis.call('HSET', mkey, 'state', 'ready')
-  redis.call('HINCRBY', mkey, 'attempt', -1)
-  redis.call('ZADD', P .. 'ready:' .. queue, redis.call('HGET', mkey, 'score') or int(reserve(1) + band(1)), id)
+  bump(mkey, 'attempt', -1)
+  redis.call('ZADD', P .. 'ready:' .. queue, tonumber(m[3] or '') and m[3] or int(reserve(1) + band(1)), id)
   wake(queue, 1)
   return crashes, 0
 end

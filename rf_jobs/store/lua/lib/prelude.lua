@@ -26,6 +26,21 @@ local function many(command, key, list)
   return total
 end
 
+-- Fields of a job's meta. Somebody may have edited it: what is no hash any more is dropped, and the job goes on without.
+local function meta_of(id, ...)
+  local m = redis.pcall('HMGET', P .. 'meta:' .. id, ...)
+  if not m.err then return m end
+  redis.call('UNLINK', P .. 'meta:' .. id)
+  return {}
+end
+
+-- Adds to a number in a meta, which counts as 0 where it is none. Answers with the sum.
+local function bump(mkey, field, by)
+  local sum = (tonumber(redis.call('HGET', mkey, field) or '') or 0) + by
+  redis.call('HSET', mkey, field, int(sum))
+  return sum
+end
+
 local BAND = 1125899906842624 -- 2^50
 
 -- Reserves n consecutive scores and returns the first. They embed the time in ms * 512, so that a score tells how long
@@ -70,7 +85,7 @@ local function make_ready(queue, ids)
   local first = reserve(n)
   local args = {}
   for i = 1, n do
-    local priority = tonumber(redis.call('HGET', P .. 'meta:' .. ids[i], 'priority') or '1')
+    local priority = tonumber(meta_of(ids[i], 'priority')[1] or '') or 1
     redis.call('HSET', P .. 'meta:' .. ids[i], 'state', 'ready')
     args[2 * i - 1] = int(band(priority) + first + i - 1)
     args[2 * i] = ids[i]
@@ -130,4 +145,27 @@ local function announce(ids, state)
       redis.call('SREM', P .. 'watched', ids[i])
     end
   end
+end
+
+local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expired = 'expired'}
+
+-- Puts jobs that were just taken from where they stood among the finished of their queue, and counts it there.
+-- keep: {count, age ms}
+local function shelve(queue, state, ids, keep)
+  local args = {}
+  for i = 1, #ids do
+    args[2 * i - 1] = int(NOW)
+    args[2 * i] = ids[i]
+  end
+  many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
+  count(queue, state, #ids)
+  announce(ids, state)
+  collect(queue, FAMILY[state], state, keep[1], keep[2])
+end
+
+-- The same for one job that did not complete, with the reason.
+local function conclude(queue, state, id, reason, keep)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', state, 'queue', queue, 'finished', int(NOW), 'reason', reason)
+  if state == 'dead' then note(id, 'dead', reason) end
+  shelve(queue, state, {id}, keep)
 end
