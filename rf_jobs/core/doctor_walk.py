@@ -247,7 +247,7 @@ class _Walk:
             self._problems.append(f"the key {key!r} belongs to nothing that this version knows")
 
     async def _check_workers(self, ids: Collection[str]) -> None:
-        """A worker's hash ends by itself once it has sent a heartbeat; one that never did must be a live worker's."""
+        """A worker's hash ends by itself some time after its last sign of life; one that won't must be a live worker's."""
         suspects = await self._silent(ids)
         if suspects:
             await asyncio.sleep(3 * LOOK_PAUSE)
@@ -257,11 +257,11 @@ class _Walk:
     async def _silent(self, ids: Collection[str]) -> set[str]:
         if not ids:
             return set()
-        listed, *facts = await self._store.run_many(
-            [self._commands.workers(), *(self._commands.worker(w) for w in ids)]
+        listed, *lasting = await self._store.run_many(
+            [self._commands.workers(), *(self._commands.is_lasting("worker", w) for w in ids)]
         )
         alive = {worker for worker, _ in listed}
-        return {w for w, fact in zip(ids, facts, strict=True) if fact and w not in alive and "beat" not in fact}
+        return {w for w, lasts in zip(ids, lasting, strict=True) if lasts and w not in alive}
 
     # --- looking again -------------------------------------------------------------------------------------------
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
-from rf_jobs.model import codec, envelope
+from rf_jobs.core.records import (
+    JobRecord,
+    Place,
+    Progress,
+    QueueInfo,
+    Stored,
+    WorkerInfo,
+    build_record,
+    moment,
+    read_progress,
+)
+from rf_jobs.model import envelope
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import QueueSurvey, Survey
 from rf_jobs.words.errors import JobNotFound
 from rf_jobs.words.states import FINAL, OPEN, State
-from rf_jobs.words.timing import from_ms
 
-PAGE = 200
+PAGE = 100
+"""Records that one round trip asks for."""
+UNWRITTEN = (State.SCHEDULED, State.READY, State.BLOCKED)
+"""Where a job stands that has no state written down, or one that promotion does not rewrite."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,11 @@ class Filters:
     error: str | None = None
     """Part of the last error's type or message."""
     tag: str | None = None
+
+    @property
+    def need_records(self) -> bool:
+        """Whether more than the queue is asked for, so that each record has to be looked at."""
+        return (self.job_class, self.error, self.tag) != (None, None, None)
 
     def fits(self, record: JobRecord) -> bool:
         """Whether the record is one of those meant."""
@@ -88,54 +104,85 @@ class Inspector:
 
     async def job(self, job_id: UUID | str) -> JobRecord:
         """One job, whole. Raises ``JobNotFound``."""
-        commands, key = self._commands, str(job_id)
-        data, meta, errors, timeline, progress, result = await self._store.run_many(
-            [
+        for record in await self.records([str(job_id)]):
+            return record
+        raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
+
+    async def records(self, ids: Sequence[str], queue: str = "") -> list[JobRecord]:
+        """Records of these jobs, in a few round trips; left out are those that are gone, and what is no job id.
+        ``queue`` says where they stand, if that is known."""
+        found: list[JobRecord] = []
+        for at in range(0, len(ids), PAGE):
+            jobs = await self._stored(ids[at : at + PAGE])
+            letters = [envelope.readable(job.data) for job in jobs]
+            known = [
+                queue or job.meta.get("queue") or (letter.queue if letter else "")
+                for job, letter in zip(jobs, letters, strict=True)
+            ]
+            places = await self._places(jobs, known)
+            found += map(build_record, jobs, letters, places)
+        return found
+
+    async def _stored(self, ids: Sequence[str]) -> list[Stored]:
+        commands = self._commands
+        uuids = {job_id: uuid for job_id in ids if (uuid := _uuid(job_id)) is not None}
+        calls = [
+            call
+            for key in uuids
+            for call in (
                 commands.envelopes([key]),
                 commands.meta(key),
                 commands.lines("errors", key),
                 commands.lines("timeline", key),
                 commands.kept("progress", key),
                 commands.kept("result", key),
-            ]
-        )
-        if data[0] is None and not meta:
-            raise JobNotFound(f"no job {key} is known; it was never dispatched here, or retention has removed it")
-        letter = envelope.readable(data[0])
-        queue = meta.get("queue") or (letter.queue if letter else "")
-        state, due = await self._standing(key, queue, meta)
-        return build_record(key, letter, meta, queue, state, due, errors, timeline, progress, result)
+            )
+        ]
+        replies = iter(await self._store.run_many(calls) if calls else ())
+        jobs = [
+            Stored(uuid, data[0], *rest)
+            for uuid, (data, *rest) in zip(uuids.values(), zip(*[replies] * 6, strict=True), strict=True)
+        ]
+        return [job for job in jobs if job.is_known]
 
-    async def _standing(self, job_id: str, queue: str, meta: dict[str, str]) -> tuple[str, int | None]:
-        """The job's state, and when it is due if it is scheduled. A job that never ran has no state written down."""
-        state = meta.get("state", "")
-        if state not in ("", "scheduled"):
-            return state, None
-        due, ready, blocked = await self._store.run_many(
-            [self._commands.score(s, queue, job_id) for s in (State.SCHEDULED, State.READY, State.BLOCKED)]
+    async def _places(self, jobs: Sequence[Stored], queues: Sequence[str]) -> list[Place]:
+        """Where each stands. Looked up for those that have no state written down; of one whose queue is not known either,
+        since its envelope can't be read, in all queues."""
+        names = await self.queue_names() if not all(queues) else []
+        asked = [
+            (at, queue, state)
+            for at, (job, known) in enumerate(zip(jobs, queues, strict=True))
+            if not known or job.state in ("", State.SCHEDULED)
+            for queue in ([known] if known else names)
+            for state in (UNWRITTEN if known else State)
+        ]
+        scores = (
+            await self._store.run_many(
+                [self._commands.score(state, queue, str(jobs[at].id)) for at, queue, state in asked]
+            )
+            if asked
+            else []
         )
-        if due is not None:
-            return "scheduled", int(due)
-        if ready is not None:
-            return "ready", None
-        return ("blocked" if blocked is not None else state or "ready"), None
+        places = [Place(queue, job.state or State.READY) for job, queue in zip(jobs, queues, strict=True)]
+        for (at, queue, state), score in reversed(list(zip(asked, scores, strict=True))):
+            if score is not None:
+                places[at] = Place(queue, state.value, score if state == State.SCHEDULED else None)
+        return places
 
-    async def records(self, ids: list[str]) -> list[JobRecord]:
-        """Records of these jobs; those that are gone are left out."""
-        found = []
-        for job_id in ids:
-            try:
-                found.append(await self.job(job_id))
-            except JobNotFound:
-                continue
-        return found
+    async def ids(self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False) -> list[str]:
+        """Ids of a page of a queue's jobs in one state."""
+        listed = await self._store.run(self._commands.range(state, queue, offset, limit, newest_first=newest_first))
+        return [job_id for job_id, _ in listed]
 
     async def page(
         self, state: State, queue: str, offset: int, limit: int, *, newest_first: bool = False
     ) -> list[JobRecord]:
         """A page of a queue's jobs in one state."""
-        listed = await self._store.run(self._commands.range(state, queue, offset, limit, newest_first=newest_first))
-        return await self.records([job_id for job_id, _ in listed])
+        return await self.records(await self.ids(state, queue, offset, limit, newest_first=newest_first), queue)
+
+    async def count(self, state: State, queue: str) -> int:
+        """How many jobs of a queue are in one state."""
+        return await self._store.run(self._commands.count(state, queue))
 
     async def queue_names(self) -> list[str]:
         """Names of all queues, sorted."""
@@ -143,10 +190,9 @@ class Inspector:
 
     async def dead_ids(self, queue: str) -> AsyncIterator[list[str]]:
         """Ids of a queue's dead letters, oldest first, in pages that are fixed before the first is handed out."""
-        total = await self._store.run(self._commands.count(State.DEAD, queue))
-        ids = []
-        for offset in range(0, total, 1000):
-            ids += [i for i, _ in await self._store.run(self._commands.range(State.DEAD, queue, offset, 1000))]
+        ids: list[str] = []
+        for offset in range(0, await self.count(State.DEAD, queue), 1000):
+            ids += await self.ids(State.DEAD, queue, offset, 1000)
         for at in range(0, len(ids), PAGE):
             yield ids[at : at + PAGE]
 
@@ -157,7 +203,7 @@ class Inspector:
         queues = [filters.queue] if filters.queue else await self.queue_names()
         for queue in queues:
             async for ids in self.dead_ids(queue):
-                for record in await self.records(ids):
+                for record in await self.records(ids, queue):
                     if filters.fits(record) and (keep is None or keep(record)):
                         yield record
 
@@ -208,91 +254,16 @@ def worker_info(worker: str, until_ms: float, facts: dict[str, str], now_ms: int
         state="stale" if until_ms < now_ms else facts.get("state", "running"),
         slots=slots,
         busy=busy,
-        started_at=_moment(facts.get("started")),
-        last_beat=_moment(facts.get("beat")),
+        started_at=moment(facts.get("started")),
+        last_beat=moment(facts.get("beat")),
         version=facts.get("version", ""),
         utilization=float(facts.get("utilization", "0")),
         facts=facts,
     )
 
 
-def read_progress(data: bytes | None) -> Progress | None:
-    """Stored progress, None where there is none."""
-    if data is None:
+def _uuid(job_id: str) -> UUID | None:
+    try:
+        return UUID(job_id)
+    except ValueError:
         return None
-    value = codec.decode_value(data)
-    return Progress(value["current"], value["total"], value["message"])
-
-
-def build_record(
-    job_id: str, letter: Envelope | None, meta: dict[str, str], queue: str, state: str, due: int | None,
-    errors: list[bytes], timeline: list[bytes], progress: bytes | None, result: bytes | None,
-) -> JobRecord:  # fmt: skip
-    """A record from what lies in the store."""
-    attempt = int(meta.get("attempt", "0"))
-    return JobRecord(
-        id=UUID(job_id),
-        job_class=letter.job if letter else "",
-        queue=queue,
-        state=state,
-        priority=int(meta.get("priority", letter.pri if letter else 1)),
-        attempt=attempt,
-        crashes=int(meta.get("crashes", "0")),
-        dispatched_at=from_ms(letter.at) if letter else None,
-        started_at=_moment(meta.get("epoch")),
-        finished_at=_moment(meta.get("finished")),
-        due_at=from_ms(due) if due is not None else None,
-        expires_at=from_ms(letter.exp) if letter and letter.exp else None,
-        worker=meta.get("token", "").lstrip("!").partition(".")[0],
-        reason=meta.get("reason", ""),
-        tags=tuple(letter.tags) if letter else (),
-        payload=_payload(letter),
-        max_attempts=(letter.max or None) if letter else None,
-        errors=[_error(line) for line in errors],
-        timeline=_timeline(letter, meta, state, timeline),
-        progress=read_progress(progress),
-        result=codec.decode_value(result) if result is not None else None,
-        has_result=result is not None,
-        trace_id=letter.hdr.tp.split("-")[1] if letter and letter.hdr and letter.hdr.tp.count("-") == 3 else "",
-        cancel_requested="cancel" in meta,
-        was_delayed=bool(letter and letter.due),
-    )
-
-
-def _payload(letter: Envelope | None) -> Any:
-    return envelope.payload(letter) if letter else None
-
-
-def _timeline(letter: Envelope | None, meta: dict[str, str], state: str, kept: list[bytes]) -> list[Moment]:
-    """Plain moments follow from the times that are stored anyway; only what is not plain was written down."""
-    moments = [Moment(from_ms(letter.at), "dispatched", letter.queue)] if letter else []
-    for line in kept:
-        at, _, rest = line.decode().partition(" ")
-        event, _, detail = rest.partition(" ")
-        moments.append(Moment(from_ms(int(at)), event, detail))
-    if "epoch" in meta:
-        moments.append(
-            Moment(from_ms(int(meta["epoch"])), "started", f"attempt {max(int(meta.get('attempt', '1')), 1)}")
-        )
-    if "finished" in meta and state in ("completed", "cancelled", "expired"):
-        moments.append(Moment(from_ms(int(meta["finished"])), state, meta.get("reason", "")))
-    order = {"dispatched": 0, "started": 1}
-    return sorted(moments, key=lambda m: (m.at, order.get(m.event, 2)))
-
-
-def _error(line: bytes) -> AttemptError:
-    value = codec.decode_value(line)
-    started = value.get("started")
-    return AttemptError(
-        type=str(value.get("type", "")),
-        message=str(value.get("message", "")),
-        traceback=str(value.get("traceback", "")),
-        worker=str(value.get("worker", "")),
-        attempt=int(value.get("attempt", 0)),
-        at=from_ms(int(value.get("at", 0))),
-        started_at=from_ms(started) if started else None,
-    )
-
-
-def _moment(value: str | None) -> Any:
-    return from_ms(float(value)) if value else None

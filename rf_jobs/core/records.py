@@ -1,11 +1,28 @@
-"""What the read model answers with."""
+"""What the read model answers with, and how it is made from what lies in the store.
+
+Whatever lies there makes a record: one that is damaged must not hide its neighbours, nor itself. What can't be read is shown
+as text; a time that no ``datetime`` can hold is the nearest that any time zone can show; a number that is none is 0.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+from rf_jobs.model import codec
+from rf_jobs.model.envelope import Envelope
+from rf_jobs.words.timing import from_ms
+
+FIRST_MS = round(datetime(1, 1, 2, tzinfo=UTC).timestamp() * 1000)
+LAST_MS = round(datetime(9999, 12, 30, tzinfo=UTC).timestamp() * 1000)
+UNREADABLE = "Unreadable"
+"""The type of an error, and the event of a moment, whose line in the store is damaged; both are of 1970."""
+MAX_SHOWN = 2_000
+"""Characters of such a line."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,8 @@ class AttemptError:
     attempt: int
     at: datetime
     started_at: datetime | None = None
+    trace: str = ""
+    """traceparent of the attempt's span, where one was recorded."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ class JobRecord:
     has_result: bool = False
     """Whether a result is kept; a handler that answers with None has none."""
     trace_id: str = ""
-    """Of the dispatch; empty where it was not traced."""
+    """Of the dispatch; empty where it was not traced. See ``last_trace_id``."""
     cancel_requested: bool = False
     """Whether it was asked to stop while it ran."""
     was_delayed: bool = False
@@ -96,6 +115,12 @@ class JobRecord:
     def last_error(self) -> AttemptError | None:
         """The newest failure."""
         return self.errors[-1] if self.errors else None
+
+    @property
+    def last_trace_id(self) -> str:
+        """Of the last failed attempt that was traced, else of the dispatch: they differ where attempts start traces of
+        their own."""
+        return next((found for error in reversed(self.errors) if (found := trace_id_of(error.trace))), self.trace_id)
 
 
 @dataclass(frozen=True)
@@ -137,3 +162,148 @@ class WorkerInfo:
     utilization: float
     facts: dict[str, str] = field(default_factory=dict)
     """All that its record in the store holds, as text: also buffered, done, port, and its last fetch."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lies in the store of one job."""
+
+    id: UUID
+    data: bytes | None
+    """The envelope."""
+    meta: Mapping[str, str]
+    errors: list[bytes]
+    timeline: list[bytes]
+    progress: bytes | None
+    result: bytes | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is such a job."""
+        return self.data is not None or bool(self.meta)
+
+    @property
+    def state(self) -> str:
+        """As it is written down; '' of a job that never ran."""
+        return self.meta.get("state", "")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job stands; ``due`` (ms) if it is scheduled."""
+
+    queue: str
+    state: str
+    due: float | None = None
+
+
+def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRecord:
+    """A record from what lies in the store; ``letter`` is the envelope where it can be read."""
+    meta = stored.meta
+    return JobRecord(
+        id=stored.id,
+        job_class=letter.job if letter else "",
+        queue=place.queue,
+        state=place.state,
+        priority=_whole(meta.get("priority", letter.pri if letter else 1)),
+        attempt=_whole(meta.get("attempt")),
+        crashes=_whole(meta.get("crashes")),
+        dispatched_at=_time(letter.at) if letter else None,
+        started_at=moment(meta.get("epoch")),
+        finished_at=moment(meta.get("finished")),
+        due_at=moment(place.due),
+        expires_at=moment(letter.exp) if letter else None,
+        worker=meta.get("token", "").lstrip("!").partition(".")[0],
+        reason=meta.get("reason", ""),
+        tags=tuple(letter.tags) if letter else (),
+        payload=_value(bytes(letter.args)) if letter else None,
+        max_attempts=(letter.max or None) if letter else None,
+        errors=[_error(line) for line in stored.errors],
+        timeline=_timeline(letter, meta, place.state, stored.timeline),
+        progress=read_progress(stored.progress),
+        result=None if stored.result is None else _value(stored.result),
+        has_result=stored.result is not None,
+        trace_id=trace_id_of(letter.hdr.tp) if letter and letter.hdr else "",
+        cancel_requested="cancel" in meta,
+        was_delayed=bool(letter and letter.due > letter.at),
+    )
+
+
+def read_progress(data: bytes | None) -> Progress | None:
+    """Stored progress, None where there is none that can be read."""
+    value = None if data is None else _value(data)
+    if not isinstance(value, dict):
+        return None
+    return Progress(_number(value.get("current")), _number(value.get("total")), str(value.get("message", "")))
+
+
+def moment(ms: object) -> datetime | None:
+    """A stored time; None where there is none."""
+    return _time(ms) if ms else None
+
+
+def trace_id_of(traceparent: str) -> str:
+    """The trace's id; '' where there is none."""
+    return traceparent.split("-")[1] if traceparent.count("-") == 3 else ""
+
+
+def _time(ms: object) -> datetime:
+    return from_ms(min(max(_whole(ms), FIRST_MS), LAST_MS))
+
+
+def _number(value: object) -> float:
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return 0.0 if math.isnan(found) else found
+
+
+def _whole(value: object) -> int:
+    return int(min(max(_number(value), -1e18), 1e18))
+
+
+def _shown(data: bytes) -> str:
+    return data[: 4 * MAX_SHOWN].decode("utf-8", "replace")[:MAX_SHOWN]
+
+
+def _value(data: bytes) -> Any:
+    """Decoded, or as text where it can't be."""
+    try:
+        return codec.decode_value(data)
+    except (ValueError, RecursionError):
+        return _shown(data)
+
+
+def _timeline(letter: Envelope | None, meta: Mapping[str, str], state: str, kept: list[bytes]) -> list[Moment]:
+    """Plain moments follow from the times that are stored anyway; only what is not plain was written down."""
+    moments = [Moment(_time(letter.at), "dispatched", letter.queue)] if letter else []
+    moments += [_noted(line) for line in kept]
+    if "epoch" in meta:
+        moments.append(Moment(_time(meta["epoch"]), "started", f"attempt {max(_whole(meta.get('attempt', '1')), 1)}"))
+    if "finished" in meta and state in ("completed", "cancelled", "expired"):
+        moments.append(Moment(_time(meta["finished"]), state, meta.get("reason", "")))
+    order = {"dispatched": 0, "started": 1}
+    return sorted(moments, key=lambda m: (m.at, order.get(m.event, 2)))
+
+
+def _noted(line: bytes) -> Moment:
+    at, _, rest = _shown(line).partition(" ")
+    event, _, detail = rest.partition(" ")
+    return Moment(_time(at), event, detail) if at.isdecimal() and event else Moment(_time(0), UNREADABLE, _shown(line))
+
+
+def _error(line: bytes) -> AttemptError:
+    value = _value(line)
+    if not isinstance(value, dict):
+        return AttemptError(UNREADABLE, _shown(line), "", "", 0, _time(0))
+    return AttemptError(
+        type=str(value.get("type", "")),
+        message=str(value.get("message", "")),
+        traceback=str(value.get("traceback", "")),
+        worker=str(value.get("worker", "")),
+        attempt=_whole(value.get("attempt")),
+        at=_time(value.get("at")),
+        started_at=moment(value.get("started")),
+        trace=str(value.get("trace", "")),
+    )

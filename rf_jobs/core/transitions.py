@@ -109,14 +109,36 @@ def finish(commands: Commands, ends: Sequence[AttemptEnd], retention: Retention)
 
 def _instead(event: AttemptEnded, verdict: int) -> Event:
     """The event for what the store did instead of what the ending asked for."""
-    e = event
-    fields = (e.job_id, e.queue, e.job_class, e.attempt, e.worker, e.wait, e.duration, e.total, e.trace)
     if verdict == Verdict.REFUSED:
-        return AttemptLost(*fields)
-    error = (e.error_type, e.message, e.traceback) if isinstance(e, FailedAttempt) else ()
+        return AttemptLost(*_fields(event))
+    error = (event.error_type, event.message, event.traceback) if isinstance(event, FailedAttempt) else ()
     if verdict == Verdict.BURIED:
-        return JobDied(*fields, "lost", *error)
-    return JobDiscarded(*fields, "cancelled", *error)
+        return JobDied(*_fields(event), "lost", *error)
+    return JobDiscarded(*_fields(event), "cancelled", *error)
+
+
+def _fields(e: AttemptEnded) -> tuple[str, str, str, int, str, float, float, float, str]:
+    """What every ending has."""
+    return e.job_id, e.queue, e.job_class, e.attempt, e.worker, e.wait, e.duration, e.total, e.trace
+
+
+REFUSED = "outcome refused"
+
+
+def refused(end: AttemptEnd, why: str) -> AttemptEnd:
+    """What to tell the store of an attempt whose true ending it can't take: the work is done or has failed, and running it
+    again would change nothing."""
+    e, name = end.ending, "OutcomeRefused"
+    message = f"the store could not take how the attempt ended ({e.verb}): {why}"[:500]
+    data = encode_value(
+        {
+            "type": name, "message": message, "traceback": "", "worker": end.event.worker,
+            "attempt": end.event.attempt, "at": now_ms(),
+        },
+        "error",
+    )  # fmt: skip
+    event = JobDied(*_fields(end.event), "exception", name, message)
+    return AttemptEnd(Ending("bury", e.queue, e.id, e.token, 0, REFUSED, data), event)
 
 
 def crash_report(worker: str, message: str) -> bytes:

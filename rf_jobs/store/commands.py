@@ -21,7 +21,6 @@ from rf_jobs.store.shapes import (
 )
 from rf_jobs.words.states import State
 
-
 _FATES = (State.READY, State.DEAD, State.CANCELLED)
 """What becomes of a job that is taken back, by the number that reclaim.lua answers with."""
 
@@ -244,6 +243,10 @@ class Commands:
 
     def exists(self, family: str, job_id: str) -> Call[bool]:
         return Call("read", ("EXISTS", self.keys.of(family, job_id)), bool)
+
+    def is_lasting(self, family: str, name: str) -> Call[bool]:
+        """Whether a key is there and does not end by itself."""
+        return Call("read", ("PTTL", self.keys.of(family, name)), lambda r: r == -1)
 
     def scan(self, pattern_family: str, cursor: int, count: int) -> Call[tuple[int, list[str]]]:
         """One page of a family's keys, for the deep check."""

@@ -33,6 +33,7 @@ from rf_jobs.store.embedded_process import (
     free_port,
     is_private,
     make_private,
+    reap,
     server_pid,
     spawn,
     write_private,
@@ -187,6 +188,7 @@ class EmbeddedServer:
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
+        reap()
         return True
 
     def _at_exit(self) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -91,7 +91,7 @@ def _bundled() -> Path | None:
 
 def make_private(directory: Path) -> Path:
     """Make ``directory``, or take one that is ours, and see to it that nobody else can enter it."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(directory)
     info = directory.stat()
     if info.st_uid != os.geteuid():
         raise ConfigError(f"{directory} belongs to another user (uid {info.st_uid}); use a directory of your own")
@@ -104,6 +104,13 @@ def make_private(directory: Path) -> Path:
             )
         directory.chmod(0o700)
     return directory
+
+
+def _make(directory: Path) -> None:
+    """With the parents that are missing; those are private too, which ``parents=True`` would not make them."""
+    if not directory.parent.exists():
+        _make(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def is_private(directory: Path) -> bool:
@@ -265,8 +272,24 @@ def spawn(argv: Sequence[str], directory: Path, lock: Lock, death_signal: signal
 
     if death_signal is None:
         launch().wait()
-        return
-    # The kernel sends the signal when the *thread* ends that made the child; this one ends with the child, or with us.
+    elif threading.current_thread() is threading.main_thread():
+        _ours.append(launch())
+    else:
+        _launch_and_stay(launch)
+
+
+_ours: list[subprocess.Popen[bytes]] = []
+"""Servers that are our children, until ``reap`` finds that they have ended."""
+
+
+def reap() -> None:
+    """Take note of the ends of our children."""
+    _ours[:] = [process for process in _ours if process.poll() is None]
+
+
+def _launch_and_stay(launch: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """The kernel sends the death signal when the *thread* ends that made the child. The main thread ends with the process;
+    for any other, one of our own stays until the child ends. (Not always one: who forks should have no threads.)"""
     launched: SimpleQueue[BaseException | None] = SimpleQueue()
 
     def keep() -> None:

@@ -21,6 +21,9 @@ _TRANSIENT = (
     "ASK",
 )
 
+_REFUSED = ("NOAUTH", "Authentication required", "WRONGPASS", "invalid username-password")
+"""What a server says to a stranger; clients and proxies hand it on as an error of the connection too."""
+
 
 class Failure(Enum):
     """Kinds of failure."""
@@ -47,7 +50,7 @@ def kind(error: BaseException) -> Failure:
     ):
         return Failure.TRANSIENT
     if isinstance(error, (rx.ConnectionError, rx.TimeoutError, OSError, EOFError)):
-        return Failure.DENIED if "invalid username-password" in message or "WRONGPASS" in message else Failure.LOST
+        return Failure.DENIED if any(words in message for words in _REFUSED) else Failure.LOST
     if isinstance(error, rx.OutOfMemoryError) or message.startswith("OOM"):
         return Failure.FULL
     if message.startswith(_TRANSIENT):
@@ -59,8 +62,7 @@ def explain(error: BaseException, url: str, op: str) -> BackendError:
     """The error to raise when trying again is pointless or was not enough. ``url`` comes without its password."""
     what = kind(error)
     if what is Failure.DENIED:
-        hint = "check the user, the password and the ACL rules (deploy/redis/acl.conf)"
-        return BackendError(f"{op}: the server at {url} refused us: {error}; {hint}")
+        return BackendError(f"{op}: the server at {url} refused us: {error}; {_denied_hint(str(error))}")
     if what is Failure.FULL:
         hint = "raise maxmemory, let the workers drain, or lower the retention"
         return BackendError(f"{op}: the server at {url} is out of memory and takes no more jobs: {error}; {hint}")
@@ -70,3 +72,20 @@ def explain(error: BaseException, url: str, op: str) -> BackendError:
     if what is Failure.TRANSIENT:
         return BackendError(f"{op}: the server at {url} cannot serve now: {error}; it may be failing over, try again")
     return BackendError(f"{op}: the server at {url} answered with an error: {error}")
+
+
+def unusable(error: Exception, op: str) -> BackendError:
+    """The error to raise for a call that cannot be put on the wire, or whose reply makes no sense."""
+    return BackendError(f"{op}: what was to be sent, or what came back, cannot be used: {type(error).__name__}: {error}")
+
+
+def blames_the_call(error: BaseException) -> bool:
+    """Whether the fault may be in what was sent, rather than in a server that is full, refuses us or fails over. A connection
+    that was lost may mean either: a server hangs up on what is too large for it."""
+    return kind(error.__cause__ or error) in (Failure.LOST, Failure.WRONG)
+
+
+def _denied_hint(message: str) -> str:
+    if any(words in message for words in _REFUSED[:2]):
+        return "it wants a password: give it in redis_url, as redis://:PASSWORD@HOST:PORT/0 or redis://USER:PASSWORD@..."
+    return "check the user and the password in redis_url, and what the server's ACL allows that user"

@@ -42,7 +42,7 @@ KEYS: tuple[Key, ...] = (
         " Absent until the job first leaves ready",
         "until the job is collected",
     ),
-    Key("ready:<queue>", "zset", "ids ready to run; score = (3 - priority) * 2^50 + milliseconds * 512 + counter"),
+    Key("ready:<queue>", "zset", "ids ready to run; score = (3 - priority) * 2^51 + milliseconds * 512 + counter"),
     Key("later:<queue>", "zset", "ids by due time (ms): delays and retries; state `scheduled`"),
     Key("running:<queue>", "zset", "leased ids by lease expiry (ms)"),
     Key("blocked:<queue>", "zset", "ids that wait for dependencies"),

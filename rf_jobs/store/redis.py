@@ -23,7 +23,7 @@ from redis.retry import Retry
 
 from rf_jobs.store.calls import Call, text
 from rf_jobs.store.commands import Commands
-from rf_jobs.store.failures import Failure, explain, kind
+from rf_jobs.store.failures import Failure, explain, kind, unusable
 from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Keys
 from rf_jobs.store.scripts import Script, load
 from rf_jobs.words.config_secrets import mask_url
@@ -39,6 +39,8 @@ BACKOFF_BASE, BACKOFF_CAP = 0.05, 2.0
 SOCKET_TIMEOUT = 10.0
 SAFE_POLICY = "noeviction"
 _NO_RETRY = 0
+_UNUSABLE = (ValueError, TypeError, LookupError)
+"""What packing an argument or reading a reply may raise."""
 
 
 def _ignore(_op: str, _took: float, _error: str) -> None:
@@ -249,6 +251,9 @@ class AsyncStore:
                 if what is Failure.TRANSIENT:
                     await self._client.connection_pool.disconnect(inuse_connections=False)
                 await asyncio.sleep(pause)
+            except _UNUSABLE as error:
+                self.observer(op, time.perf_counter() - began, Failure.WRONG.value)
+                raise unusable(error, op) from error
             else:
                 self.observer(op, time.perf_counter() - began, "")
                 return result
@@ -302,6 +307,7 @@ class SyncStore:
         self.server = _Server(namespace, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.retry_for = retry_for
+        self.observer: Observer = _ignore
         self.surround: Surround = nullcontext
         self._ready = False
         try:
@@ -316,21 +322,29 @@ class SyncStore:
         give_up = time.monotonic() + (self.retry_for if retry_for is None else retry_for)
         tries = 0
         while True:
+            began = time.perf_counter()
             try:
                 if not self._ready:
                     self.server.learn(self._client.info())
                     self._ready = True
                     self.server.welcome(self._once(self.commands.hello(new_token(16))))
                 with self.surround():
-                    return self._once(call)
+                    reply = self._once(call)
             except (redis.exceptions.RedisError, OSError, EOFError) as error:
+                what = kind(error)
+                self.observer(call.op, time.perf_counter() - began, what.value)
                 pause = pause_before(tries)
                 tries += 1
-                if kind(error) not in (Failure.LOST, Failure.TRANSIENT) or time.monotonic() + pause > give_up:
+                if what not in (Failure.LOST, Failure.TRANSIENT) or time.monotonic() + pause > give_up:
                     raise explain(error, self.server.shown_url, call.op) from error
-                if kind(error) is Failure.TRANSIENT:
+                if what is Failure.TRANSIENT:
                     self._client.connection_pool.disconnect()
                 time.sleep(pause)
+            except _UNUSABLE as error:
+                raise unusable(error, call.op) from error
+            else:
+                self.observer(call.op, time.perf_counter() - began, "")
+                return reply
 
     def _once(self, call: Call[T]) -> T:
         wire = self.server.wire(call)

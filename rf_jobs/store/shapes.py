@@ -11,7 +11,7 @@ import msgspec
 from rf_jobs.store.calls import Arg, pairs, text, texts
 from rf_jobs.words.states import State
 
-BAND = 1 << 50
+BAND = 1 << 51
 SCORE_TICKS = 512
 
 

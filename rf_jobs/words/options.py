@@ -95,9 +95,13 @@ def tags(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise InvalidOption(f"tags is {value!r}; give a sequence of strings")
     result = tuple(value)
-    if len(result) > MAX_TAGS or not all(isinstance(tag, str) and 0 < len(tag) <= 128 for tag in result):
+    if len(result) > MAX_TAGS or not all(isinstance(tag, str) and _is_tag(tag) for tag in result):
         raise InvalidOption(f"tags is {result!r}; give at most {MAX_TAGS} strings of 1 to 128 characters")
     return result
+
+
+def _is_tag(tag: str) -> bool:
+    return 0 < len(tag) <= 128 and not any("\ud800" <= c <= "\udfff" for c in tag)  # half characters can't be written
 
 
 def exceptions(value: object, what: str) -> Exceptions:

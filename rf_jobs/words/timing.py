@@ -7,6 +7,7 @@ server's clock alone.
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +34,10 @@ def seconds(value: Duration, what: str = "duration") -> float:
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(value)
+        try:
+            result = float(value)
+        except OverflowError:
+            result = math.inf
     else:
         raise InvalidOption(f"{what} is {value!r}; give seconds as a number, or a timedelta")
     if not 0 <= result <= MAX_DURATION_SECONDS:

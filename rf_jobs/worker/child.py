@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -102,12 +103,19 @@ class _Child:
             log.error("the supervisor has died; stopping")
             asyncio.get_running_loop().remove_reader(self._orders.fileno())
             self._stop.set()
-            asyncio.get_running_loop().call_later(self._config.settings.lease_seconds / 3, self._hurry.set)
+            lease = self._config.settings.lease_seconds
+            asyncio.get_running_loop().call_later(lease / 3, self._hurry.set)
+            # By then no lease holds any more, and nobody is left who would kill a loop that is stuck.
+            deadline = threading.Timer(lease, os._exit, (1,))
+            deadline.daemon = True
+            deadline.start()
             return
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             order = msgspec.json.decode(line, type=Order)
             pool.on_beat(order.beaten)
+            for told in order.operations:
+                pool.manager.store.observer(*told)
             if order.crashes:
                 task = asyncio.create_task(announce(pool.manager, order.crashes))
                 self._telling.add(task)

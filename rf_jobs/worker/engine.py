@@ -72,7 +72,13 @@ class Engine:
         for number in range(self.slots):
             task = asyncio.create_task(self._slot(), name=f"rf-jobs-slot-{number}", context=contextvars.Context())
             self._tasks.append(task)
-        self._tasks.append(asyncio.create_task(self._clock(), name="rf-jobs-clock", context=contextvars.Context()))
+        self._tick = asyncio.create_task(self._clock(), name="rf-jobs-clock", context=contextvars.Context())
+        self._tasks.append(self._tick)
+
+    def is_ending(self) -> bool:
+        """Whether the engine was stopped, or the loop ends under it: then the clock, which nobody else cancels, is cancelled
+        with everything."""
+        return self._closed or self._tick.done() or self._tick.cancelling() > 0
 
     # --- what the fetcher asks -----------------------------------------------------------------------------------
 
@@ -127,9 +133,9 @@ class Engine:
             self._running.add(attempt)
             try:
                 end = await self._perform(attempt)
-            except asyncio.CancelledError:
-                raise
-            except Exception:
+            except BaseException as error:
+                if isinstance(error, asyncio.CancelledError) and self.is_ending():
+                    raise
                 # A fault of ours: the job stays leased, and is taken back when the lease runs out.
                 log.exception("the runner failed on job %s", attempt.leased.id)
                 end = None
@@ -229,7 +235,7 @@ class Engine:
 
     def started(self, attempt: Attempt) -> None:
         """The handler is about to run."""
-        self.table.start(attempt.place, attempt.deadline)
+        self.table.start(attempt.place, attempt.deadline, attempt.began)
 
     def extended(self, job_id: str, by: float) -> None:
         """A handler asked for more time."""

@@ -92,14 +92,16 @@ class Fetcher:
         )
         try:
             fetched = await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)
-        except RfJobsError as error:
+        except Exception as error:  # of whatever kind: a worker that fetches no more would be silent for ever
+            if not isinstance(error, RfJobsError):
+                log.exception("a fetch failed by a fault of ours")
             await self._failed(error)
             return
         self._failures = 0
         self._nonce += 1
         self._fetched(fetched, wanted)
 
-    async def _failed(self, error: RfJobsError) -> None:
+    async def _failed(self, error: Exception) -> None:
         """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
         self._failures += 1
         log.log(
@@ -142,6 +144,9 @@ class Fetcher:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # whatever the connection does: the poll is the truth
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():  # a connection that is being closed may swallow the cancellation
+                    raise asyncio.CancelledError from error
                 failures += 1
                 log.debug("waiting for a wake-up failed: %s", error)
                 await asyncio.sleep(min(self._idle_for, pause_before(failures)))

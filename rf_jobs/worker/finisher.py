@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import AttemptEnd
+from rf_jobs.store.failures import blames_the_call
 from rf_jobs.store.redis import pause_before
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.errors import RfJobsError
 
 log = logging.getLogger("rf_jobs.worker")
 MAX_ENDS = 500
+GIVE_UP_AFTER = 3
+"""So often a single outcome may fail at a server that answers, before it is replaced by one that can be sent."""
 PATIENCE_SECONDS = 2.0
 """How long one call tries before it says that the server is gone; then it goes on trying."""
 
@@ -37,8 +40,12 @@ class Finisher:
         self._places: list[int] = []
         """Where in the lease table the ended attempts stand; freed once the server has the outcome."""
         self._news = asyncio.Event()
+        self._limit = MAX_ENDS
+        """How many go with one call: fewer after a failure, since one that can't be sent must not hold up the others."""
         self._draining = False
         self._failures = 0
+        self._alone = 0
+        """How often the first one failed by itself at a server that answers."""
 
     def ended(self, end: AttemptEnd, place: int) -> None:
         """An attempt ended; tell the server at the next occasion."""
@@ -61,7 +68,7 @@ class Finisher:
         while True:
             self._news.clear()
             if self._ends:
-                await self._deliver(self._ends[:MAX_ENDS])
+                await self._deliver(self._ends[: self._limit])
             elif self._draining:
                 return
             else:
@@ -71,13 +78,42 @@ class Finisher:
         step = transitions.finish(self._lifecycle.store.commands, ends, self._retention)
         try:
             await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)
-        except RfJobsError as error:
-            # Unreachable, or it refused. Keep trying, with pauses.
-            self._failures += 1
-            loud = self._failures <= 3 or self._failures % 20 == 0
-            log.log(logging.WARNING if loud else logging.DEBUG, "%d outcomes wait: %s; trying again", len(ends), error)
-            await asyncio.sleep(pause_before(self._failures))
+        except Exception as error:  # of whatever kind: a worker that tells no outcomes would hold its jobs for ever
+            await self._failed(error, ends)
             return
-        self._failures = 0
-        self._settled(self._places[: len(ends)])
-        del self._ends[: len(ends)], self._places[: len(ends)]
+        self._failures = self._alone = 0
+        self._limit = min(MAX_ENDS, self._limit * 2)
+        self._drop(len(ends))
+
+    def _drop(self, count: int) -> None:
+        self._settled(self._places[:count])
+        del self._ends[:count], self._places[:count]
+
+    async def _failed(self, error: Exception, ends: list[AttemptEnd]) -> None:
+        """Unreachable, or it refused. Keep trying, with pauses and ever fewer; what can't be sent alone is given up."""
+        self._failures += 1
+        loud = self._failures <= 3 or self._failures % 20 == 0
+        log.log(logging.WARNING if loud else logging.DEBUG, "%d outcomes wait: %s; trying again", len(ends), error)
+        self._limit = max(1, len(ends) // 2)
+        if len(ends) == 1 and blames_the_call(error) and await self._answers():
+            self._alone += 1
+            if self._alone >= GIVE_UP_AFTER:
+                self._alone = 0
+                self._give_up(ends[0], error)
+                return
+        await asyncio.sleep(pause_before(self._failures))
+
+    async def _answers(self) -> bool:
+        store = self._lifecycle.store
+        try:
+            return await store.run(store.commands.ping(), retry_for=0.0)
+        except RfJobsError:
+            return False
+
+    def _give_up(self, end: AttemptEnd, error: Exception) -> None:
+        if end.ending.reason == transitions.REFUSED:
+            log.error("job %s cannot be ended at all; its lease will run out: %s", end.ending.id, error)
+            self._drop(1)
+        else:
+            log.error("the outcome of job %s cannot be told; burying it: %s", end.ending.id, error)
+            self._ends[0] = transitions.refused(end, str(error))

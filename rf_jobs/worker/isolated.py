@@ -101,8 +101,12 @@ def main() -> None:
     sys.path[:] = setup.path
     logging.basicConfig(level=setup.log_level)
     isolated = Isolated(setup.settings)
+    me = os.getpid()
     while True:
-        data = msgspec.json.encode(isolated.run(msgspec.json.decode(requests.get(), type=Request)))
+        reply = isolated.run(msgspec.json.decode(requests.get(), type=Request))
+        if os.getpid() != me:
+            os._exit(0)  # a handler forked, and its child came back here: the answer is the parent's to give
+        data = msgspec.json.encode(reply)
         connection.sendall(FRAME.pack(len(data)) + data)
 
 

@@ -12,11 +12,12 @@ import struct
 from dataclasses import dataclass
 
 FREE, BUFFERED, STARTED, ENDED = 0, 1, 2, 3
-_RECORD = struct.Struct("<BxHdQ36s")  # state, queue, deadline (monotonic s), nonce, id
+_RECORD = struct.Struct("<BxHddQ36s")  # state, queue, deadline, start (both monotonic s), nonce, id
 _RECORD_SIZE = 64
 _HEADER = struct.Struct("<32sIIIIQddI")  # worker, slots, busy, buffered, state, done, busy seconds, last progress, port
 _HEADER_SIZE = 128
 _DEADLINE = struct.Struct("<d")
+_TIMES = struct.Struct("<dd")  # deadline, start
 _DEADLINE_AT = 4
 STARTING, RUNNING, STOPPING, STUCK = 0, 1, 2, 3
 STATE_NAMES = ("starting", "running", "stopping", "stuck")
@@ -70,13 +71,13 @@ class LeaseTable:
     def add(self, queue: str, job_id: str, nonce: int) -> int:
         """Write down a lease; answers with its place."""
         place = self._free.pop()
-        _RECORD.pack_into(self._buffer, place, FREE, self._index[queue], 0.0, nonce, job_id.encode())
+        _RECORD.pack_into(self._buffer, place, FREE, self._index[queue], 0.0, 0.0, nonce, job_id.encode())
         self._buffer[place] = BUFFERED
         return place
 
-    def start(self, place: int, deadline: float) -> None:
-        """The job is about to run until ``deadline`` (monotonic seconds)."""
-        _DEADLINE.pack_into(self._buffer, place + _DEADLINE_AT, deadline)
+    def start(self, place: int, deadline: float, began: float) -> None:
+        """The job runs since ``began``, until ``deadline`` (monotonic seconds)."""
+        _TIMES.pack_into(self._buffer, place + _DEADLINE_AT, deadline, began)
         self._buffer[place] = STARTED
 
     def extend(self, place: int, deadline: float) -> None:
@@ -99,8 +100,21 @@ class LeaseTable:
         found = []
         for place in range(_HEADER_SIZE, len(data), _RECORD_SIZE):
             if data[place] != FREE:
-                state, queue, deadline, nonce, job_id = _RECORD.unpack_from(data, place)
+                state, queue, deadline, _, nonce, job_id = _RECORD.unpack_from(data, place)
                 found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state, deadline))
+        return found
+
+    def oldest(self) -> dict[str, float]:
+        """By queue: since when the job runs that has run the longest (monotonic seconds). May be called as ``held`` may."""
+        data = bytes(self._buffer)
+        states = data[_HEADER_SIZE::_RECORD_SIZE]
+        found: dict[str, float] = {}
+        at = states.find(STARTED)
+        while at >= 0:
+            _, queue, _, began, _, _ = _RECORD.unpack_from(data, _HEADER_SIZE + at * _RECORD_SIZE)
+            name = self._queues[queue]
+            found[name] = min(found.get(name, began), began)
+            at = states.find(STARTED, at + 1)
         return found
 
     def holds_any(self) -> bool:

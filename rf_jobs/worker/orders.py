@@ -3,7 +3,7 @@ did. The supervisor forks, so it has no telemetry: it settles in the store, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.model.events import JobReclaimed
@@ -27,6 +27,8 @@ class Order:
 
     beaten: Beaten
     crashes: list[Crash]
+    operations: list[tuple[str, float, str]] = field(default_factory=list)
+    """The supervisor's own round trips to the server since the last line: operation, seconds, error."""
 
 
 def _fate(state: str) -> str:

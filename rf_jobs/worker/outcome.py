@@ -156,7 +156,7 @@ def _failed(outcome: Failed, policy: Policy, account: Account) -> AttemptEnd:
     error = outcome.error
     if isinstance(error, Snooze):
         delay = error.delay
-        return _end(account, "snooze", JobSnoozed, reason=str(error), delay=delay)
+        return _end(account, "snooze", JobSnoozed, reason=_short(str(error)), delay=delay)
     if isinstance(error, Discard) or _fits(error, policy.discard_on, "discard_on"):
         return _end(account, "discard", JobDiscarded, reason=_short(str(error) or type(error).__name__), error=error)
     if not is_last(outcome, policy, account.leased.attempt):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -132,6 +132,7 @@ class WorkerPool:
         runner = Runner(
             worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
             desk=desk, threads=self._threads, isolation=self._isolation, on_start=self._started,
+            is_ending=self._is_ending,
         )  # fmt: skip
         self._engine = Engine(
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
@@ -151,6 +152,9 @@ class WorkerPool:
     # The engine and the fetcher each call the other; these stand between them.
     def _started(self, attempt: Attempt) -> None:
         self._engine.started(attempt)
+
+    def _is_ending(self) -> bool:
+        return self._engine.is_ending()
 
     def _ended(self, end: AttemptEnd, place: int) -> None:
         self._finisher.ended(end, place)
@@ -180,12 +184,15 @@ class WorkerPool:
             facts=worker_facts(self.queues),
         )
 
-        def deliver(beaten: Beaten) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self.on_beat, beaten)
+        def on_loop(call: Callable[..., None], *args: Any) -> None:
+            try:
+                loop.call_soon_threadsafe(call, *args)
+            except RuntimeError:  # it ended without a shutdown: nobody works on these jobs any more
+                beats.give_up()
 
-        self._beats = BeatThread(beater, deliver)
-        self._beats.start()
+        store.observer = lambda *told: on_loop(manager.store.observer, *told)
+        self._beats = beats = BeatThread(beater, lambda beaten: on_loop(self.on_beat, beaten))
+        beats.start()
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # An empty context: what goes on for ever must not live inside somebody's span.
@@ -213,7 +220,8 @@ class WorkerPool:
                 "%d outcomes could not be delivered; those jobs will be taken back and run again",
                 self._finisher.undelivered,
             )
-        await self._end_tasks()
+        finally:
+            await self._end_tasks()
         bus.emit(WorkerStopped(self.id, drained, released))
         log.info("worker %s stopped: %d jobs finished, %d handed back", self.id, drained, released)
         if self._own_manager:

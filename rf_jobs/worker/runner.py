@@ -19,7 +19,7 @@ from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import AttemptLost, EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, SerializationError
+from rf_jobs.words.errors import BackendError, ExecutionFailed, JobError, JobTimeout, SerializationError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.isolation import JobCrash
@@ -54,7 +54,7 @@ class Runner:
 
     def __init__(
         self, *, worker: str, registry: Registry, defaults: Defaults, middleware: MiddlewareStack, bus: EventBus, desk: Desk,
-        threads: Threads, isolation: Isolation, on_start: Callable[[Attempt], None],
+        threads: Threads, isolation: Isolation, on_start: Callable[[Attempt], None], is_ending: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._worker = worker
         self._registry = registry
@@ -65,6 +65,8 @@ class Runner:
         self._threads = threads
         self._isolation = isolation
         self._on_start = on_start
+        self._is_ending = is_ending
+        """Whether a cancellation that nobody here asked for is the end of the event loop."""
 
     async def perform(self, attempt: Attempt) -> AttemptEnd | None:
         """Run an attempt to its end; None where its lease was lost and nothing may be told to the store."""
@@ -140,7 +142,10 @@ class Runner:
             attempt.deadline = attempt.began + plan.timeout
             ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
             if attempt.leased.again:
-                ctx.restore(await self._desk.load_checkpoint(ctx))
+                try:
+                    ctx.restore(await self._desk.load_checkpoint(ctx))
+                except BackendError as error:  # the server's fault, and no attempt of the job
+                    return Stopped("release", f"its checkpoint could not be read: {error}"[:200])
             self._on_start(attempt)
             if self._bus.wants(JobStarted):
                 leased = attempt.leased
@@ -160,7 +165,7 @@ class Runner:
             return await self._settle_cancelled(attempt, error)
         except JobCrash as error:
             return self._interrupted(attempt, error) if attempt.stop else Crashed(str(error))
-        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # whatever a job raises is the job's
+        except BaseException as error:  # whatever a job raises is the job's, SystemExit and a PanicException too
             return self._interrupted(attempt, error) if attempt.stop else Failed(error, _reason(error))
         finally:
             attempt.task = None
@@ -169,7 +174,9 @@ class Runner:
         return Completed(value)
 
     def _handle(self, attempt: Attempt, letter: Envelope, entry: JobClass, ctx: JobContext) -> Awaitable[Any]:
-        if entry.options.executor == "process" or attempt.leased.crashes >= ISOLATE_AFTER_CRASHES:
+        # A class of a script that is run as __main__ can't be imported by another process.
+        suspect = attempt.leased.crashes >= ISOLATE_AFTER_CRASHES and entry.type.__module__ != "__main__"
+        if entry.options.executor == "process" or suspect:
             return self._isolation.run(attempt, letter)
         if entry.is_async:
             result: Awaitable[Any] = attempt.job.handle(ctx)
@@ -183,13 +190,11 @@ class Runner:
     # --- after -------------------------------------------------------------------------------------------------
 
     async def _settle_cancelled(self, attempt: Attempt, error: BaseException) -> Outcome:
-        if not attempt.stop:
-            # The handler let a CancelledError of its own escape: a failure like any other.
-            return Failed(error)
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
-        return self._interrupted(attempt, None)
+        if not attempt.stop and self._is_ending():
+            raise error
+        _forget_cancellation()
+        # Where nobody told it to stop the handler let a CancelledError of its own escape: a failure like any other.
+        return self._interrupted(attempt, None) if attempt.stop else Failed(error)
 
     async def _swallowed(self, attempt: Attempt) -> Outcome:
         """It was told to stop and returned all the same: a cancellation was caught, or came too late."""
@@ -235,7 +240,8 @@ class Runner:
         )
 
     async def _tell_failed(self, attempt: Attempt, outcome: Failed) -> None:
-        """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens."""
+        """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens, whatever it
+        raises."""
         if attempt.entry is None or not attempt.entry.has_failed or attempt.ctx is None or attempt.job is None:
             return
         error = outcome.error
@@ -243,11 +249,24 @@ class Runner:
             kind, message, trace = describe(error)
             error = ExecutionFailed(f"{kind}: {message}", error_type=kind, traceback=trace)
             error.__cause__ = outcome.error
+        limit = attempt.timeout or self._plans.unknown.timeout
+        attempt.deadline = mono() + limit
+        self._on_start(attempt)  # so that whoever enforces deadlines knows
         try:
-            async with asyncio.timeout(attempt.timeout or self._plans.unknown.timeout):
+            async with asyncio.timeout(limit):
                 await attempt.job.failed(attempt.ctx, error)
-        except Exception:
+        except BaseException as raised:
+            if isinstance(raised, asyncio.CancelledError) and self._is_ending():
+                raise
+            _forget_cancellation()
             log.exception("failed() of job %s (%s) raised", attempt.leased.id, attempt.entry.name)
+
+
+def _forget_cancellation() -> None:
+    """The task that a slot is goes on with the next job."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 def _reason(error: BaseException) -> str:

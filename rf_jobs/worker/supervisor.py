@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -39,6 +40,7 @@ Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
 TICK_SECONDS = 0.25
 KILL_MARGIN_SECONDS = 2.0
 CRASHES_PER_ORDER = 100
+OPERATIONS_PER_ORDER = 100
 RESPAWN_CAP_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 10.0
 
@@ -87,6 +89,9 @@ class Supervisor:
         ]
         self._untold: list[Crash] = []
         """Crashes that no child has announced yet: the supervisor has no telemetry of its own."""
+        self._operations: deque[tuple[str, float, str]] = deque(maxlen=OPERATIONS_PER_ORDER)
+        """Round trips that no child has measured yet."""
+        self._store.observer = lambda *told: self._operations.append(told)
         self._signals = 0
         self._wakeup = socket.socketpair()
 
@@ -233,11 +238,13 @@ class Supervisor:
         if beaten is not None and member.pipe is not None:
             crashes, rest = self._untold[:CRASHES_PER_ORDER], self._untold[CRASHES_PER_ORDER:]
             try:
-                member.pipe.send(msgspec.json.encode(Order(beaten, crashes)) + b"\n")
+                order = Order(beaten, crashes, list(self._operations))
+                member.pipe.send(msgspec.json.encode(order) + b"\n")
             except (BlockingIOError, BrokenPipeError, ConnectionResetError):
                 log.warning("worker process %d does not read its orders", member.pid)
             else:
                 self._untold = rest
+                self._operations.clear()
 
     def _enforce(self, member: Member, now: float) -> None:
         settings = self._config.settings

@@ -94,6 +94,7 @@ class Beater:
             "state": STATE_NAMES[pulse.state],
             "utilization": f"{min(1.0, max(0.0, utilization)):.4f}",
             "port": pulse.port,
+            "oldest": ",".join(f"{queue}={(now - at) * 1000:.0f}" for queue, at in self._table.oldest().items()),
         }
 
 
@@ -139,6 +140,10 @@ class BeatThread:
             if mono() - since >= self._beater.pause - BEAT_SECONDS / 2:
                 return False
         return True
+
+    def give_up(self) -> None:
+        """End after this beat; for the thread itself."""
+        self._end.set()
 
     def stop(self) -> None:
         """End, after the beat that may be under way."""

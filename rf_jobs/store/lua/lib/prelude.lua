@@ -41,7 +41,7 @@ local function bump(mkey, field, by)
   return sum
 end
 
-local BAND = 1125899906842624 -- 2^50
+local BAND = 2251799813685248 -- 2^51: four of them are what a double counts exactly; enough until the year 2109
 
 -- Reserves n consecutive scores and returns the first. They embed the time in ms * 512, so that a score tells how long
 -- its job has been ready; within a millisecond they count on.
