@@ -1,9 +1,7 @@
 """Jobs can be cancelled before they run, and while they run, on any host."""
 
 from examples.here import run
-from rf_jobs import Job, JobContext, QueueManager, WorkerPool
-from rf_jobs.model.events import JobStarted
-from rf_jobs.words.errors import JobError
+from rf_jobs import Job, JobContext, JobError, QueueManager, WorkerPool, events
 
 import asyncio  # isort: skip
 
@@ -17,7 +15,7 @@ async def main(manager: QueueManager) -> None:
     waiting = await manager.dispatch(Endless()).delay(60).handle()
     assert await waiting.cancel("not needed any more")
     started = asyncio.Event()
-    manager.bus.subscribe(JobStarted, lambda _: started.set())
+    manager.bus.subscribe(events.JobStarted, lambda _: started.set())
     async with WorkerPool(manager=manager):
         running = await manager.dispatch(Endless()).handle()
         await started.wait()

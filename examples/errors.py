@@ -6,15 +6,18 @@ from typing import Any
 from uuid import uuid4
 
 from examples.here import run
-from rf_jobs import Job, JobContext, QueueManager, WorkerPool
-from rf_jobs.words.errors import (
+from rf_jobs import (
     DuplicateJob,
     ExecutionFailed,
+    Job,
+    JobContext,
     JobNotFound,
     JobTimeout,
     PayloadTooLarge,
+    QueueManager,
     RfJobsError,
     SerializationError,
+    WorkerPool,
 )
 
 

@@ -3,10 +3,7 @@
 from typing import Any
 
 from examples.here import run
-from rf_jobs import Job, JobContext, Middleware, QueueManager, WorkerPool
-from rf_jobs.model.envelope import Envelope, Headers
-from rf_jobs.model.events import JobCompleted
-from rf_jobs.model.middleware import Handle
+from rf_jobs import Envelope, Handle, Headers, Job, JobContext, Middleware, QueueManager, WorkerPool, events
 
 
 class Tenant(Middleware):
@@ -25,7 +22,9 @@ class Salute(Job):
 
 async def main(manager: QueueManager) -> None:
     manager.middleware.add(Tenant())
-    manager.bus.subscribe(JobCompleted, lambda event: print(f"{event.job_id} took {event.duration * 1000:.1f} ms"))
+    manager.bus.subscribe(
+        events.JobCompleted, lambda event: print(f"{event.job_id} took {event.duration * 1000:.1f} ms")
+    )
     async with WorkerPool(manager=manager):
         assert await manager.dispatch(Salute()).result(timeout=10) == "hello, tenant 7"
 

@@ -4,8 +4,7 @@ import os
 from importlib import import_module
 
 from examples.here import run
-from rf_jobs import Job, JobContext, QueueManager, WorkerPool
-from rf_jobs.words.errors import ExecutionFailed
+from rf_jobs import ExecutionFailed, Job, JobContext, QueueManager, WorkerPool
 
 
 class Crunch(Job, executor="process"):

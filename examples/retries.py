@@ -1,8 +1,7 @@
 """A failed attempt is tried again after a backoff; what cannot be saved becomes a dead letter that can be replayed."""
 
 from examples.here import run
-from rf_jobs import Exponential, Fail, Job, JobContext, QueueManager, Retry, WorkerPool
-from rf_jobs.words.errors import ExecutionFailed, JobError
+from rf_jobs import ExecutionFailed, Exponential, Fail, Job, JobContext, JobError, QueueManager, Retry, WorkerPool
 
 
 class CallApi(Job, max_attempts=5, backoff=Exponential(0.05, cap=1)):

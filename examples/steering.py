@@ -1,8 +1,7 @@
 """A handler may put its job off (``Snooze``, no attempt) or give it up on purpose (``Discard``, no dead letter)."""
 
 from examples.here import run
-from rf_jobs import Discard, Job, JobContext, QueueManager, Snooze, WorkerPool
-from rf_jobs.words.errors import JobError
+from rf_jobs import Discard, Job, JobContext, JobError, QueueManager, Snooze, WorkerPool
 
 open_for_business: list[bool] = []
 

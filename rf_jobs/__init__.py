@@ -1,22 +1,54 @@
-"""rf-jobs: background jobs for Python on Redis that you can see through."""
+"""rf-jobs: background jobs for Python on Redis that you can see through. All public names; the everyday ones for a star
+import stand in ``rf_jobs.prelude``."""
 
+from rf_jobs.client.consumer import LeasedJob
+from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.pending import Pending
 from rf_jobs.client.queue import Queue, configure
 from rf_jobs.core.inspector import Filters
-from rf_jobs.core.records import JobRecord, Progress
+from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
+from rf_jobs.model import events
 from rf_jobs.model.context import JobContext
+from rf_jobs.model.envelope import Envelope, Headers
+from rf_jobs.model.events import Event, EventBus
 from rf_jobs.model.job import Job
-from rf_jobs.model.middleware import Middleware
+from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
-from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.config_settings import JobsSettings, Settings, TelemetrySettings, WorkerSettings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
+from rf_jobs.words.errors import (
+    BackendError,
+    ConfigError,
+    CustomError,
+    DuplicateJob,
+    ExecutionFailed,
+    InvalidOption,
+    JobError,
+    JobNotFound,
+    JobTimeout,
+    PayloadTooLarge,
+    QueueError,
+    RateLimited,
+    RfJobsError,
+    SchedulerError,
+    SerializationError,
+    StaleLease,
+    UnknownJobClass,
+    UnknownQueue,
+    WorkerError,
+)
 from rf_jobs.words.states import Priority, State
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
+from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
-    "Discard", "Exponential", "Fail", "Filters", "Fixed", "Job", "JobContext", "JobRecord", "Linear", "Middleware",
-    "Pending", "Priority", "Progress", "Queue", "QueueManager", "Retry", "Settings", "Snooze", "State", "WorkerConfig",
-    "WorkerPool", "configure",
+    "AttemptError", "BackendError", "ConfigError", "CustomError", "Discard", "DuplicateJob", "Envelope", "Event",
+    "EventBus", "ExecutionFailed", "Exponential", "Fail", "Filters", "Fixed", "Handle", "Headers", "InvalidOption",
+    "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobsSettings", "LeasedJob",
+    "Linear", "Middleware", "Moment", "PayloadTooLarge", "Pending", "Priority", "Progress", "Queue", "QueueError",
+    "QueueInfo", "QueueManager", "RateLimited", "Retry", "RfJobsError", "SchedulerError", "SerializationError",
+    "Settings", "Snooze", "StaleLease", "State", "Supervisor", "TelemetrySettings", "UnknownJobClass", "UnknownQueue",
+    "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool", "WorkerSettings", "configure", "events",
 ]  # fmt: skip

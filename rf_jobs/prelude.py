@@ -1,0 +1,19 @@
+"""What nearly every program needs: ``from rf_jobs.prelude import *``."""
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.queue import Queue, configure
+from rf_jobs.model.context import JobContext
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import Middleware
+from rf_jobs.words.backoff import Exponential, Fixed, Linear
+from rf_jobs.words.control import Discard, Fail, Retry, Snooze
+from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, RfJobsError
+from rf_jobs.words.states import Priority
+from rf_jobs.worker.config import WorkerConfig
+from rf_jobs.worker.pool import WorkerPool
+
+__all__ = [
+    "Discard", "ExecutionFailed", "Exponential", "Fail", "Fixed", "Job", "JobContext", "JobError", "JobTimeout",
+    "Linear", "Middleware", "Priority", "Queue", "QueueManager", "Retry", "RfJobsError", "Snooze", "WorkerConfig",
+    "WorkerPool", "configure",
+]  # fmt: skip
