@@ -70,7 +70,6 @@ class Fetched:
 
     now_ms: int
     next_due_ms: int
-    parked: int
     promoted: list[tuple[str, int, int]]
     """(queue, how many, lag in ms of the oldest)"""
     jobs: list[Leased]
@@ -159,7 +158,7 @@ class Survey:
 
 def read_fetched(reply: Any, worker: str, nonce: int) -> Fetched:
     """A fetch's reply; see fetch.lua for its form."""
-    now, due, parked, promoted, flat = reply
+    now, due, promoted, flat = reply
     token = f"{worker}.{nonce}"
     jobs = []
     for i in range(0, len(flat), 3):
@@ -177,7 +176,7 @@ def read_fetched(reply: Any, worker: str, nonce: int) -> Fetched:
             )  # fmt: skip
         jobs.append(job)
     moved = [(text(promoted[i]), int(promoted[i + 1]), int(promoted[i + 2])) for i in range(0, len(promoted), 3)]
-    return Fetched(now, due, parked, moved, jobs, nonce)
+    return Fetched(now, due, moved, jobs, nonce)
 
 
 _SURVEY_STATES = ("ready", "scheduled", "blocked", "parked", "running", "completed", "dead", "cancelled", "expired")

@@ -57,7 +57,6 @@ class Fetcher:
         self._failures = 0
         self.last_progress = mono()
         """When the server last answered a fetch (monotonic)."""
-        self.parked = 0
 
     def poke(self) -> None:
         """A slot became free, or something else changed."""
@@ -114,7 +113,6 @@ class Fetcher:
 
     def _fetched(self, fetched: Fetched, wanted: int) -> None:
         self.last_progress = mono()
-        self.parked = fetched.parked
         if len(fetched.jobs) < wanted:
             due_in = self._sleep if fetched.next_due_ms < 0 else max(0.0, (fetched.next_due_ms - fetched.now_ms) / 1000)
             self._idle_for = min(due_in, self._sleep * random.uniform(0.8, 1.2))  # noqa: S311 (spreads polls)

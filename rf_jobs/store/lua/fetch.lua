@@ -1,7 +1,7 @@
 -- Promotes what is due and leases jobs, by the order of the queues and of priority.
 -- ARGV: worker, nonce, how many, lease ms, then queues in their order.
 -- The same nonce sent again answers with the jobs of the first time that are still held.
--- Reply: {NOW, due time of the next scheduled job or -1, parked count, promoted, jobs}
+-- Reply: {NOW, due time of the next scheduled job or -1, promoted, jobs}
 --   promoted: flat queue, count, lag ms of the oldest
 --   jobs: flat id, envelope or '', facts, where facts is 'queue score' for a first attempt (its epoch is NOW), 'queue score
 --   exp' for one that expires at exp, otherwise 'queue score attempt crashes epoch first previous exp', first being the
@@ -49,19 +49,20 @@ if last[1] == nonce then
     end
   end
   envelopes()
-  return {NOW, -1, 0, promoted, jobs}
+  return {NOW, -1, promoted, jobs}
 end
 
 local paused = {}
 for _, name in ipairs(redis.call('SMEMBERS', P .. 'paused')) do paused[name] = true end
 
-local got, taken = {}, 0
+local got, taken, next_due = {}, 0, -1
 local expiry = int(NOW + lease)
 for q = 5, #ARGV do
   local queue = ARGV[q]
   local later = P .. 'later:' .. queue
-  local due = redis.call('ZRANGEBYSCORE', later, '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, 100)
-  if #due > 0 then
+  local head = tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2])
+  if head and head <= NOW then
+    local due = redis.call('ZRANGEBYSCORE', later, '-inf', int(NOW), 'WITHSCORES', 'LIMIT', 0, 100)
     local ids = {}
     for i = 1, #due, 2 do ids[#ids + 1] = due[i] end
     redis.call('ZREM', later, unpack(ids))
@@ -69,10 +70,12 @@ for q = 5, #ARGV do
     count(queue, 'promoted', #ids)
     promoted[#promoted + 1] = queue
     promoted[#promoted + 1] = #ids
-    promoted[#promoted + 1] = int(NOW - tonumber(due[2]))
+    promoted[#promoted + 1] = int(NOW - head)
+    head = tonumber(redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')[2])
   end
+  if head and not paused[queue] and (next_due < 0 or head < next_due) then next_due = head end
   local room = wanted - taken
-  if room > 0 and not paused[queue] then
+  if room > 0 and not paused[queue] and redis.call('ZCARD', P .. 'ready:' .. queue) > 0 then
     redis.call('ZCARD', P .. 'running:' .. queue) -- raises, before anything is popped, where it can't take them
     local popped = redis.call('ZPOPMIN', P .. 'ready:' .. queue, room)
     if #popped > 0 then
@@ -115,15 +118,4 @@ if taken > 0 then
   envelopes()
 end
 
--- What an idle worker needs to know: how long it may sleep, and whether anything is parked.
-local next_due, parked = -1, 0
-if taken < wanted then
-  for q = 5, #ARGV do
-    if not paused[ARGV[q]] then
-      local head = redis.call('ZRANGE', P .. 'later:' .. ARGV[q], 0, 0, 'WITHSCORES')
-      if head[2] and (next_due < 0 or tonumber(head[2]) < next_due) then next_due = tonumber(head[2]) end
-    end
-    parked = parked + redis.call('ZCARD', P .. 'parked:' .. ARGV[q])
-  end
-end
-return {NOW, next_due, parked, promoted, jobs}
+return {NOW, next_due, promoted, jobs}
