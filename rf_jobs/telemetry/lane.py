@@ -7,19 +7,17 @@ SDK spans. Field numbers are those of opentelemetry/proto/trace/v1/trace.proto.
 
 from __future__ import annotations
 
-import gzip
-import logging
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 
 from opentelemetry.context import attach, set_value
 
-log = logging.getLogger("rf_jobs.telemetry")
-MAX_WAITING = 50_000
-BATCH = 1_024
+from rf_jobs.telemetry.posting import Poster
+
+BATCH_BYTES = 512 << 10
+"""When so much waits it is sent, without waiting for the next time."""
+MAX_BYTES = 8 << 20
 _HEAD = Struct(">BB16sBB8s")  # trace_id = 1, span_id = 2
 _TIMES = Struct("<BQBQ")  # start = 7, end = 8, both fixed64
 # flags = 16, fixed32: sampled, and whether the parent is in another process, which is known.
@@ -117,17 +115,19 @@ class Lane:
     not fit, or is refused, is dropped and counted by ``told`` (state, how many)."""
 
     def __init__(
-        self, endpoint: str, resource: Mapping[str, str], scope: tuple[str, str, str], *, every: float, timeout: float,
+        self, poster: Poster, resource: Mapping[str, str], scope: tuple[str, str, str], *, every: float,
         told: Callable[[str, int], None],
     ) -> None:  # fmt: skip
-        self._endpoint = endpoint
+        self._poster = poster
         self._resource = delimited(1, b"".join(delimited(1, _key_value(k, v)) for k, v in resource.items()))
         name, version, self._schema = scope
         self._scope = delimited(1, delimited(1, name.encode()) + delimited(2, version.encode()))
         self._every = every
-        self._timeout = timeout
         self._told = told
-        self._waiting: list[bytes] = []
+        # One growing buffer: thousands of small objects between longer-lived ones would leave the heap full of holes.
+        self._waiting = bytearray()
+        self._count = 0
+        self._lock = threading.Lock()
         self._end = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rf-jobs-lane", daemon=True)
@@ -135,11 +135,15 @@ class Lane:
 
     def add(self, encoded: bytes) -> None:
         """Hand over one span."""
-        if len(self._waiting) >= MAX_WAITING:
+        with self._lock:
+            before = len(self._waiting)
+            fits = before + len(encoded) <= MAX_BYTES
+            if fits:
+                self._waiting += encoded
+                self._count += 1
+        if not fits:
             self._told("dropped", 1)
-            return
-        self._waiting.append(encoded)
-        if len(self._waiting) == BATCH:
+        elif before < BATCH_BYTES <= before + len(encoded):
             self._wake.set()
 
     def _run(self) -> None:
@@ -150,32 +154,24 @@ class Lane:
             self._flush()
 
     def _flush(self) -> None:
-        while self._waiting:
-            batch = self._waiting[:BATCH]
-            del self._waiting[: len(batch)]
-            scope = self._scope + b"".join(batch) + delimited(3, self._schema.encode())
-            body = delimited(1, self._resource + delimited(2, scope))
-            self._told("exported" if self._post(body) else "failed", len(batch))
+        while self._count:
+            with self._lock:
+                spans, count = self._waiting, self._count
+                self._waiting, self._count = bytearray(), 0
+            sent = self._poster.post(self._request(spans))
+            self._told("exported" if sent else "failed", count)
 
-    def _post(self, body: bytes) -> bool:
-        headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
-        request = urllib.request.Request(self._endpoint, gzip.compress(body, 1), headers)  # noqa: S310 (from the settings)
-        for _ in range(2):
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout):  # noqa: S310
-                    return True
-            except urllib.error.HTTPError as error:
-                if error.code not in (429, 502, 503, 504):
-                    log.warning("the collector at %s refused spans: %s", self._endpoint, error)
-                    return False
-            except OSError as error:
-                log.warning("no collector at %s: %s", self._endpoint, error)
-            if self._end.wait(0.5):
-                continue
-        return False
+    def _request(self, spans: bytearray) -> bytes:
+        """The whole message, put together in one go: it may be large."""
+        schema = delimited(3, self._schema.encode())
+        scope_size = len(self._scope) + len(spans) + len(schema)
+        scope_head = varint(2 << 3 | 2) + varint(scope_size)
+        head = varint(1 << 3 | 2) + varint(len(self._resource) + len(scope_head) + scope_size)
+        return b"".join((head, self._resource, scope_head, self._scope, spans, schema))
 
-    def close(self) -> None:
-        """Send what is left."""
+    def close(self, patience: float) -> None:
+        """Send what is left, for at most ``patience`` seconds."""
         self._end.set()
         self._wake.set()
-        self._thread.join(2 * self._timeout + 2)
+        self._poster.close()
+        self._thread.join(patience)

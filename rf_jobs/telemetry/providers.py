@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from opentelemetry.trace import TracerProvider
 from rf_jobs.telemetry import names
 from rf_jobs.telemetry.cells import MetricStore
 from rf_jobs.telemetry.lane import Lane
+from rf_jobs.telemetry.posting import Exporter, Poster
 from rf_jobs.telemetry.spans import SCHEMA_URL, SCOPE
 from rf_jobs.words.config_settings import TelemetrySettings
 from rf_jobs.words.errors import ConfigError
@@ -94,42 +95,44 @@ def _flusher(*providers: TracerProvider | LoggerProvider | None) -> Callable[[],
 
 def _otlp(endpoint: str, every: float, cells: MetricStore) -> Providers:
     try:
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter  # noqa: PLC0415 (an extra)
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs  # noqa: PLC0415 (an extra)
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans  # noqa: PLC0415
     except ImportError as error:
         raise ConfigError(
-            f"otlp_endpoint is {endpoint!r}, and the exporter for it is not installed ({error.name});"
+            f"otlp_endpoint is {endpoint!r}, and what encodes spans for it is not installed ({error.name});"
             " run pip install 'rf-jobs[otlp]', or leave otlp_endpoint out"
         ) from None
     from opentelemetry.sdk._logs import LoggerProvider as SdkLoggerProvider  # noqa: PLC0415 (only when recording)
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor  # noqa: PLC0415
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider as SdkTracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult  # noqa: PLC0415
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON  # noqa: PLC0415
 
     base = endpoint.rstrip("/").removesuffix("/v1/traces")
+    traces = Poster(f"{base}/v1/traces", "TRACES", timeout=EXPORT_SECONDS)
+    records = Poster(f"{base}/v1/logs", "LOGS", timeout=EXPORT_SECONDS)
+    results, told = (SpanExportResult.SUCCESS, SpanExportResult.FAILURE), _teller(cells)
     resource = Resource.create(_service_name())
     tracer = SdkTracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-    spans = counted(OTLPSpanExporter(f"{base}/v1/traces", timeout=EXPORT_SECONDS), cells)
-    delay = every * 1000
-    tracer.add_span_processor(BatchSpanProcessor(spans, MAX_QUEUED_SPANS, delay))
+    spans: Any = Exporter(traces, encode_spans, results, told)
+    tracer.add_span_processor(BatchSpanProcessor(spans, MAX_QUEUED_SPANS, every * 1000))
     logger = SdkLoggerProvider(resource=resource, shutdown_on_exit=False)
-    logger.add_log_record_processor(
-        BatchLogRecordProcessor(OTLPLogExporter(f"{base}/v1/logs", timeout=EXPORT_SECONDS), delay)
-    )
-
-    lane = _lane(f"{base}/v1/traces", resource.attributes, every, cells)
+    lines: Any = Exporter(records, encode_logs, results, lambda *_: None)  # its processor looks at no result
+    logger.add_log_record_processor(BatchLogRecordProcessor(lines, every * 1000))
+    facts = {key: str(value) for key, value in resource.attributes.items()}
+    lane = Lane(traces, facts, (SCOPE, package_version(), SCHEMA_URL), every=every, told=told)
 
     def close() -> None:
-        lane.close()
+        lane.close(2 * EXPORT_SECONDS)
         tracer.shutdown()
         logger.shutdown()
 
     return Providers(tracer, logger, close, lane)
 
 
-def _lane(endpoint: str, resource: Mapping[str, Any], every: float, cells: MetricStore) -> Lane:
+def _teller(cells: MetricStore) -> Callable[[str, int], None]:
+    """Counts what becomes of spans: exported, failed or dropped."""
     counters = {state: cells.counter(names.TELEMETRY_SPANS, state) for state in ("exported", "failed")}
     dropped = cells.counter(names.TELEMETRY_DROPPED, "span")
 
@@ -139,39 +142,10 @@ def _lane(endpoint: str, resource: Mapping[str, Any], every: float, cells: Metri
         if state != "exported":
             dropped.value += count
 
-    facts = {key: str(value) for key, value in resource.items()}
-    scope = (SCOPE, package_version(), SCHEMA_URL)
-    return Lane(endpoint, facts, scope, every=every, timeout=EXPORT_SECONDS, told=told)
+    return told
 
 
 def _service_name() -> dict[str, Any]:
     """Ours, unless the environment names the service."""
     named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return {} if named else {"service.name": "rf-jobs"}
-
-
-def counted(exporter: Any, cells: MetricStore) -> Any:
-    """The exporter, with what becomes of its spans counted."""
-    from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415 (only when recording)
-    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult  # noqa: PLC0415
-
-    exported, failed = (cells.counter(names.TELEMETRY_SPANS, state) for state in ("exported", "failed"))
-    dropped = cells.counter(names.TELEMETRY_DROPPED, "span")
-
-    class Counted(SpanExporter):
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            result: SpanExportResult = exporter.export(spans)
-            if result is SpanExportResult.SUCCESS:
-                exported.value += len(spans)
-            else:
-                failed.value += len(spans)
-                dropped.value += len(spans)
-            return result
-
-        def shutdown(self) -> None:
-            exporter.shutdown()
-
-        def force_flush(self, timeout_millis: int = 30_000) -> bool:
-            return bool(exporter.force_flush(timeout_millis))
-
-    return Counted()
