@@ -113,7 +113,12 @@ def latency(peer: Peer, server: Server, sizes: Sizes) -> Numbers:
             warm = len(_read_stamps(stamps))
             client.do("lone", count=sizes.lone, pause_ms=sizes.pause_ms, seed=7)
             waits = _waits(stamps, warm + sizes.lone, worker)[warm:]
-    return {"p50_ms": quantile(waits, 0.5), "p99_ms": quantile(waits, 0.99), "idle_commands_per_second": idle}
+            trip = client.ask("pings", count=sizes.lone, pause_ms=sizes.pause_ms, seed=7) if peer.pings else None
+    found = {"p50_ms": quantile(waits, 0.5), "p99_ms": quantile(waits, 0.99), "idle_commands_per_second": idle}
+    if trip is not None:
+        found["round_trip_ms"] = 1000 * float(trip["median"])
+        found["round_trips"] = found["p50_ms"] / found["round_trip_ms"]
+    return found
 
 
 def memory(peer: Peer, server: Server, sizes: Sizes) -> Numbers:

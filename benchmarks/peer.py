@@ -39,6 +39,8 @@ class Peer(ABC):
     """As the table, the options and the JSON say it."""
     bulk = False
     """Whether there is a call that enqueues many jobs at once."""
+    pings = False
+    """Whether its enqueuing program can time bare round trips."""
     scale = 1
     """So many times ``--jobs`` for the drain, so that a fast peer's takes seconds too."""
     probes = 1

@@ -136,10 +136,14 @@ class Client:
 
     def do(self, what: str, **arguments: object) -> float:
         """Carry out one command; answers with the seconds it took there."""
+        return float(self.ask(what, **arguments)["seconds"])
+
+    def ask(self, what: str, **arguments: object) -> dict[str, Any]:
+        """Carry out one command; answers with all that it found."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": what, **arguments}) + "\n")
         self._process.stdin.flush()
-        return float(self._hear()["seconds"])
+        return self._hear()
 
     def _hear(self) -> dict[str, Any]:
         assert self._process.stdout is not None

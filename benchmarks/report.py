@@ -127,7 +127,7 @@ def _notes(results: Results) -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """A promise of the issue, and the number that decides it."""
+    """What rf-jobs means to reach, and the number that decides it."""
 
     says: str
     wanted: float
@@ -173,6 +173,8 @@ GOALS = (
     Goal("drain with every job traced, times BullMQ", 1, _against("BullMQ", _DRAIN, f"{OURS} traced")),
     Goal("concurrent enqueue, times the best peer", 3, _against_best(_BY_NAME["concurrent"])),
     Goal("bulk enqueue, times the best peer", 1.5, _against_best(_BY_NAME["bulk"])),
+    # Server to worker and back twice, and two processes that have to wake up: "about two" leaves half a trip for that.
+    Goal("start of a lone job, bare round trips", 2.5, _value(MAIN, "latency", "round_trips"), at_least=False),
     Goal("commands/s of an idle worker", 5, _value(MAIN, "latency", "idle_commands_per_second"), at_least=False),
     Goal("MB of a worker, telemetry loaded", 50, _value(f"{OURS} traced", "memory", "after_mb"), at_least=False),
     Goal("MB of a worker, no telemetry", 40, _value(f"{OURS} bare", "memory", "after_mb"), at_least=False),

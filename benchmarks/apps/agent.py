@@ -69,6 +69,10 @@ class Enqueuer(ABC):
         """Enqueue no-op jobs with the peer's call for many."""
         raise NotImplementedError
 
+    async def ping(self) -> None:
+        """One round trip that does nothing, over the same connection as a dispatch."""
+        raise NotImplementedError
+
     async def concurrently(self, count: int, in_flight: int, send: Callable[[], Awaitable[None]]) -> None:
         """``in_flight`` producers, each with one call under way."""
         left = iter(range(count))
@@ -123,8 +127,8 @@ class Agent:
             command = json.loads(line)
             do = getattr(self, "do_" + command.pop("do"))
             started = time.perf_counter()
-            await do(**command)
-            _answer({"seconds": time.perf_counter() - started})
+            found = await do(**command)
+            _answer({"seconds": time.perf_counter() - started, **(found or {})})
         await self._enqueuer.close()
 
     async def do_warm_up(self) -> None:
@@ -152,6 +156,18 @@ class Agent:
         for _ in range(count):
             await self._enqueuer.stamp(time.monotonic_ns())
             await asyncio.sleep(pause_ms * pauses.uniform(0.5, 1.5) / 1000)
+
+
+    async def do_pings(self, count: int, pause_ms: int, seed: int) -> dict[str, float]:
+        """The yardstick of ``lone``: bare round trips with the same pauses; answers with their median."""
+        pauses = random.Random(seed)
+        took = []
+        for _ in range(count):
+            began = time.perf_counter()
+            await self._enqueuer.ping()
+            took.append(time.perf_counter() - began)
+            await asyncio.sleep(pause_ms * pauses.uniform(0.5, 1.5) / 1000)
+        return {"median": sorted(took)[len(took) // 2]}
 
 
 def _answer(answer: dict[str, Any]) -> None:

@@ -56,6 +56,9 @@ class RfJobs(Enqueuer):
     async def payload(self, body: str) -> None:
         await self._manager.dispatch(Payload(body=body))
 
+    async def ping(self) -> None:
+        await self._manager.store.run(self._manager.store.commands.ping())
+
     async def bulk(self, count: int) -> None:
         await self._manager.dispatch_many([Noop() for _ in range(count)])
 

@@ -78,6 +78,7 @@ class RfJobs(Peer):
     """One variant."""
 
     bulk = True
+    pings = True
     scale = 10
     probes = 2
 
