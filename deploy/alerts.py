@@ -128,21 +128,22 @@ _LEDGER = Alert(
     severity="page",
     scope="queue",
     holds="10m",
-    expr="abs(rf_ledger_imbalance_jobs) > 0",
+    expr="rf_ledger_imbalance_jobs > 0",
     summary=f"The ledger of queue {QUEUE} does not add up",
     description=f"Jobs of queue {QUEUE} lost or doubled: {{{{ $value }}}}. What came in is not what is there.",
 )
-# Only the exporter's own scrape job: a worker that can't be scraped must not mute what is known about queues.
+# Only the exporters' own scrape job: a worker that can't be scraped must not mute what is known about queues. Nor must one of
+# several exporters, as long as another one reads the store (docs/decisions/0014-one-exporter.md).
 _STALE = Alert(
     name="RFJobsExporterStale",
     severity="page",
     scope="exporter",
     holds="2m",
-    expr="time() - max by (cluster, instance) (rf_exporter_last_success_timestamp_seconds) > 60"
-    f' or up{{job="{JOB}"}} == 0',
-    summary="The exporter {{ $labels.instance }} is blind",
-    description="The exporter {{ $labels.instance }} has not read the store for more than a minute (value:"
-    " {{ $value | humanize }} seconds), or cannot be scraped (value: 0). Alerts about queues are muted.",
+    expr="time() - max by (cluster) (rf_exporter_last_success_timestamp_seconds) > 60"
+    f' or max by (cluster) (up{{job="{JOB}"}}) == 0',
+    summary="The exporter of {{ $labels.cluster }} is blind",
+    description="No exporter of {{ $labels.cluster }} has read the store for more than a minute (value:"
+    " {{ $value | humanize }} seconds), or none can be scraped (value: 0). Alerts about queues are muted.",
 )
 _ABSENT = Alert(
     name="RFJobsMetricsAbsent",

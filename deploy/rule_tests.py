@@ -199,10 +199,10 @@ _DEAD = Case(
     },
 )
 _LEDGER = Case(
-    "ledger: lost and doubled jobs, but not a passing difference",
+    "ledger: jobs lost or doubled, but not a passing difference",
     {
         _of("rf_ledger_imbalance_jobs", "lost"): "1x30",
-        _of("rf_ledger_imbalance_jobs", "doubled"): "-2x30",
+        _of("rf_ledger_imbalance_jobs", "doubled"): "0x2 2x28",
         _of("rf_ledger_imbalance_jobs", "passing"): "1x5 0x25",
         _of("rf_ledger_imbalance_jobs", "sound"): "0x30",
     },
@@ -214,7 +214,7 @@ _LEDGER = Case(
         ),
     },
 )
-_AT = {"cluster": "c1", "instance": "exporter:9440"}
+_AT = {"cluster": "c1"}
 _LAST = 'rf_exporter_last_success_timestamp_seconds{cluster="c1", instance="exporter:9440", job="rf-jobs-exporter"}'
 _UP = f'up{{cluster="c1", instance="exporter:9440", job="{JOB}"}}'
 _EXPORTER = (
@@ -235,9 +235,19 @@ _EXPORTER = (
         "exporter: down, so that its series end",
         {_LAST: "0+60x5 stale", _UP: "1x5 0x25"},
         {
-            ("20m", "RFJobsExporterStale"): (Fired("RFJobsExporterStale", "0", labels={**_AT, "job": JOB}),),
+            ("20m", "RFJobsExporterStale"): (Fired("RFJobsExporterStale", "0", labels=_AT),),
             ("20m", "RFJobsMetricsAbsent"): (Fired("RFJobsMetricsAbsent", "1"),),
         },
+    ),
+    Case(
+        "exporter: the active one of two goes down, and the other takes over",
+        {
+            _LAST: "0+60x5 stale",
+            _UP: "1x5 0x25",
+            _LAST.replace("exporter:", "other:"): "_x6 360+60x25",
+            _UP.replace("exporter:", "other:"): "1x30",
+        },
+        {("5m", "RFJobsExporterStale"): (), ("20m", "RFJobsExporterStale"): ()},
     ),
     Case(
         "exporter: never there",

@@ -92,7 +92,7 @@ _NUMBERS = (
     Panel(
         "Ledger imbalance",
         "stat",
-        (Query("sum(abs(rf_ledger_imbalance_jobs{$Q}))"),),
+        (Query("sum(rf_ledger_imbalance_jobs{$Q})"),),
         "Jobs lost or doubled. Anything but 0 is a fault of ours or of the store.",
         width=3,
         height=4,

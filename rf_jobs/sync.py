@@ -7,20 +7,24 @@ go together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from rf_jobs.client.consumer import LeasedJob
 from rf_jobs.client.manager import QueueManager as AsyncQueueManager
-from rf_jobs.client.manager import settings_for
+from rf_jobs.client.manager import settings_for, stack_of
 from rf_jobs.client.pending import Choices, Pending
-from rf_jobs.client.portal import portal
+from rf_jobs.client.portal import Counterpart
 from rf_jobs.core.inspector import Filters
 from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.words.config_settings import Settings
-from rf_jobs.words.timing import Duration
+from rf_jobs.words.timing import Duration, seconds
 
 T = TypeVar("T")
 
@@ -63,38 +67,69 @@ class LeasedSyncJob:
         self._call(lambda: self._leased.extend(by))
 
 
+class _Inside:
+    """What lives on the background loop for one manager: the async one, and what was entered with it."""
+
+    def __init__(self, make: Callable[[], AsyncQueueManager]) -> None:
+        self.manager = make()
+        self.entered = AsyncExitStack()
+
+    async def aclose(self) -> None:
+        """Leave what was entered, then close the manager."""
+        try:
+            await self.entered.aclose()
+        finally:
+            await self.manager.aclose()
+
+
 class QueueManager:
     """See ``rf_jobs.QueueManager``; close it with ``close`` or ``with``. After a fork a child starts a connection of its
-    own at its first call."""
+    own at its first call. Middleware and the subscribers of ``bus`` are called on the background thread."""
 
-    def __init__(self, target: str | Settings | None = None, *, namespace: str | None = None) -> None:
+    def __init__(
+        self,
+        target: str | Settings | None = None,
+        *,
+        namespace: str | None = None,
+        middleware: Sequence[Middleware] | MiddlewareStack = (),
+        bus: EventBus | None = None,
+        retry_for: Duration = 5.0,
+    ) -> None:
         self.settings = settings_for(target, namespace)
-        self._closed = False
+        self.bus = bus or EventBus()
+        self.middleware = stack_of(middleware)
+        self._make = partial(
+            AsyncQueueManager, self.settings, middleware=self.middleware, bus=self.bus,
+            retry_for=seconds(retry_for, "retry_for"),
+        )  # fmt: skip
+        self._inside = Counterpart(self, partial(_Inside, self._make))
 
     @classmethod
-    def connect(cls, target: str | Settings | None = None, *, namespace: str | None = None) -> Self:
+    def connect(cls, target: str | Settings | None = None, **options: Any) -> Self:
         """A manager that has made contact; raises as the async one does."""
-        manager = cls(target, namespace=namespace)
-        manager._run(lambda async_one: async_one.store.connect())
-        return manager
+        return cls(target, **options).__enter__()
 
-    def _run(self, make: Callable[[AsyncQueueManager], Coroutine[Any, Any, T]]) -> T:
-        here = portal()
+    def _run(self, use: Callable[[AsyncQueueManager], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        return self._inside.call(lambda inside: use(inside.manager), timeout)
 
-        async def call() -> T:
-            manager = here.manager((id(self), "sync"), lambda: AsyncQueueManager(self.settings))
-            return await make(manager)
+    def enter(self, make: Callable[[AsyncQueueManager], AbstractAsyncContextManager[T]]) -> T:
+        """Enter an async context on the background loop, for the async manager that works there; ``close`` leaves it.
 
-        return here.call(call)
+        So telemetry is switched on: ``manager.enter(lambda m: telemetry(m, m.settings.telemetry))``. A forked child
+        enters its own.
+        """
+        return self._inside.call(lambda inside: inside.entered.enter_async_context(make(inside.manager)))
 
     def close(self) -> None:
         """Close the connections; later calls raise ``BackendError``."""
-        if not self._closed:
-            self._closed = True
-            self._run(lambda m: m.aclose())
+        self._inside.close().result()
 
     def __enter__(self) -> Self:
-        self._run(lambda m: m.store.connect())
+        try:
+            self._run(lambda m: m.store.connect())
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -121,12 +156,13 @@ class QueueManager:
 
     async def send(self, job: Job, choices: Choices) -> UUID:
         """For an await of the builder, should there be a loop after all."""
-        async with AsyncQueueManager(self.settings) as manager:
+        self._inside.check()
+        async with self._make() as manager:
             return await manager.send(job, choices)
 
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
         """What ``Pending.sync`` calls."""
-        return self._run(lambda m: m.send(job, choices))
+        return self._run(lambda m: m.send(job, choices), timeout)
 
     def handle(self, job_id: UUID | str) -> Any:
         """The job's record; there is nothing to await here."""
@@ -181,7 +217,7 @@ class QueueManager:
         """How far a job is."""
         return self._run(lambda m: m.job_progress(job_id))
 
-    def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:
+    def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """Wait until a job ends."""
         return self._run(lambda m: m.wait(job_id, timeout))
 

@@ -18,12 +18,14 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.telemetry import names
 from rf_jobs.telemetry.exposition import MetricsCollector, Reading, Together, render
 from rf_jobs.words.config_secrets import mask_url
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ConfigError
 from rf_jobs_exporter.auth import TOKEN_VARIABLE, bearer, is_loopback, token_from_environment
 from rf_jobs_exporter.collector import RETRY_SECONDS, Collector, Snapshot
+from rf_jobs_exporter.lease import ActiveLease
 
 log = logging.getLogger("rf_jobs.exporter")
 COLLECTOR: web.AppKey[Collector] = web.AppKey("collector", Collector)
@@ -38,16 +40,18 @@ _INDEX = """<!doctype html><html lang="en"><meta charset="utf-8"><title>rf-jobs 
 class Service:
     """The handlers, and the last page that was rendered for each format."""
 
-    def __init__(self, collector: Collector, namespace: str) -> None:
+    def __init__(self, collector: Collector, lease: ActiveLease, namespace: str) -> None:
         self._collector = collector
+        self._lease = lease
         self._namespace = namespace
         self._rendering = asyncio.Lock()
         self._pages: dict[str, tuple[bytes, str]] = {}
         self._pages_of: Snapshot | None = None
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """The page, in the format that was asked for."""
-        snapshot = await self._collector.snapshot()
+        """The page, in the format that was asked for; of an exporter that stands by, that and nothing of the store."""
+        active = await self._lease.hold()
+        snapshot = await self._collector.snapshot() if active else Snapshot()
         body, content_type = await self._page(snapshot, request.headers.get("Accept", ""))
         response = web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
         response.enable_compression()
@@ -65,7 +69,8 @@ class Service:
             return self._pages[accept]
 
     def _render(self, readings: list[Reading], accept: str) -> tuple[bytes, str]:
-        ours = MetricsCollector(lambda: readings, namespace=self._namespace)
+        active = Reading(names.EXPORTER_ACTIVE, (), float(bool(readings)))
+        ours = MetricsCollector(lambda: [*readings, active], namespace=self._namespace)
         return render(Together(ours, REGISTRY), accept)
 
     async def healthz(self, request: web.Request) -> web.Response:
@@ -94,10 +99,12 @@ def create_app(settings: Settings, *, token: str | None = None) -> web.Applicati
     security = dataclasses.replace(settings.security, allow_evicting_server=True)
     manager = QueueManager(dataclasses.replace(settings, security=security), retry_for=RETRY_SECONDS)
     collector = app[COLLECTOR] = Collector(manager, settings.exporter.cache_seconds)
-    service = Service(collector, settings.telemetry.metric_namespace)
+    lease = ActiveLease(manager.store)
+    service = Service(collector, lease, settings.telemetry.metric_namespace)
 
     async def close(_: web.Application) -> AsyncIterator[None]:
         yield
+        await lease.release()
         await manager.aclose()
 
     app.cleanup_ctx.append(close)

@@ -1,14 +1,14 @@
-"""Reads the store for a scrape: a survey of all queues, the fleet's flushed metrics, the workers' heartbeats, the server.
+"""Reads the store for a scrape: a survey of all queues, the fleet's flushed metrics, the workers' heartbeats, the server, and
+now and then the queues' sizes.
 
-Four readings side by side, each with its own errors: where one fails its families are left out of that scrape (what is not
-known is not shown as if it were), the others stay. The cost does not grow with the number of jobs.
+The readings stand side by side, each with its own errors: where one fails its families are left out of that scrape (what is
+not known is not shown as if it were), the others stay. The cost does not grow with the number of jobs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,15 +17,16 @@ from typing import Any
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.store.redis import SAFE_POLICY
 from rf_jobs.telemetry import names
-from rf_jobs.telemetry.exposition import Reading, read_flushed
+from rf_jobs.telemetry.exposition import Reading, build_info, read_flushed
 from rf_jobs.words.errors import RfJobsError
-from rf_jobs.words.version import package_version
 from rf_jobs_exporter.queues import queue_readings
 from rf_jobs_exporter.workers import WorkerGauges
 
 log = logging.getLogger("rf_jobs.exporter")
 READ_SECONDS = 5.0
 """A reading that takes longer is given up: Prometheus waits ten seconds by default."""
+MEMORY_SECONDS = 60.0
+"""How old the queues' sizes may be: they cost more than all the rest."""
 RETRY_SECONDS = 0.3
 """How long the manager should try: the next scrape comes by itself."""
 
@@ -52,6 +53,8 @@ class Collector:
         self._errors: dict[str, int] = dict.fromkeys(names.COLLECT_STAGES, 0)
         self._took = 0.0
         self._known_queues: tuple[str, ...] = ()
+        self._sizes: list[Reading] = []
+        self._sized = -MEMORY_SECONDS
         self.last_success = 0.0
         """Unix time of the last reading in which no stage failed."""
 
@@ -65,16 +68,19 @@ class Collector:
     async def _read(self) -> Snapshot:
         began = time.perf_counter()
         snapshot = Snapshot()
-        workers, flushed, server = await asyncio.gather(
+        workers, flushed, server, sizes = await asyncio.gather(
             self._stage(snapshot, "workers", self._workers),
             self._stage(snapshot, "metrics", self._flushed),
             self._stage(snapshot, "redis", self._server),
+            self._stage(snapshot, "memory", self._memory),
         )
         # Queues that only a worker has named are queues too, so the survey comes last.
         queues = await self._stage(snapshot, "survey", self._queues)
-        snapshot.readings = [*workers, *flushed, *server, *queues]
+        snapshot.readings = [*workers, *flushed, *server, *sizes, *queues]
         self._took = time.perf_counter() - began
         snapshot.taken = time.monotonic()
+        # Good to know, and forbidden on some servers: without it the store is read all the same.
+        snapshot.failed.pop("memory", None)
         if not snapshot.failed:
             self.last_success = time.time()
         snapshot.readings += self._own()
@@ -133,8 +139,16 @@ class Collector:
             Reading(names.REDIS_EVICTED_KEYS, (), float(info.get("evicted_keys", 0))),
             Reading(names.REDIS_CLIENTS, (), float(info.get("connected_clients", 0))),
             Reading(names.REDIS_EVICTS, (), float(policy != SAFE_POLICY)),
-            Reading(names.BUILD_INFO, (package_version(), platform.python_version(), version), 1.0),
+            Reading(names.REDIS_REPLICATION_LAG, (), replication_lag(info)),
+            build_info(version),
         ]
+
+    async def _memory(self) -> Iterable[Reading]:
+        if time.monotonic() - self._sized >= MEMORY_SECONDS:
+            (sizes,) = await self._run(self._manager.store.commands.memory())
+            self._sizes = [Reading(names.QUEUE_MEMORY, (queue,), float(size)) for queue, size in sizes.items()]
+            self._sized = time.monotonic()
+        return self._sizes
 
     def _own(self) -> list[Reading]:
         return [
@@ -142,3 +156,10 @@ class Collector:
             Reading(names.EXPORTER_LAST_SUCCESS, (), self.last_success),
             *(Reading(names.EXPORTER_ERRORS, (stage,), float(count)) for stage, count in self._errors.items()),
         ]
+
+
+def replication_lag(info: dict[str, Any]) -> float:
+    """Seconds, from the server's INFO: a master's slowest replica, or how long a replica has not heard of its master."""
+    replicas = [each for name, each in info.items() if name.startswith("slave") and isinstance(each, dict)]
+    lags = [float(each.get("lag", 0)) for each in replicas]
+    return max([*lags, float(info.get("master_last_io_seconds_ago", 0)), 0.0])

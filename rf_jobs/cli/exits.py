@@ -7,6 +7,7 @@ from enum import IntEnum
 from rf_jobs.words.errors import (
     BackendError,
     ConfigError,
+    DuplicateJob,
     InvalidOption,
     JobNotFound,
     PayloadTooLarge,
@@ -44,6 +45,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (JobNotFound, Exit.NOT_FOUND),
     (UnknownQueue, Exit.NOT_FOUND),
     (ConfigError, Exit.USAGE),
+    (DuplicateJob, Exit.USAGE),
     (InvalidOption, Exit.USAGE),
     (PayloadTooLarge, Exit.USAGE),
     (SerializationError, Exit.USAGE),

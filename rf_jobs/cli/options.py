@@ -112,7 +112,8 @@ def _help(key: Key) -> str:
 
 
 def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What every command takes. The command gets the ``Session`` as its first argument."""
+    """What every command takes. The command gets the ``Session`` as its first argument. ``server=False`` is for one that
+    uses no server but its own: it takes no settings, and no file of them."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -128,6 +129,7 @@ def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..
         for option in _flags():
             wrapped = option(wrapped)
         if server:
+            wrapped = _config_option()(wrapped)
             for path in reversed(COMMON):
                 wrapped = setting_option(path)(wrapped)
         return wrapped
@@ -135,33 +137,24 @@ def common(*, server: bool = True) -> Callable[[Callable[..., Any]], Callable[..
     return decorate
 
 
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def remember(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        setattr(session_of(ctx), name, value)
+
+    return remember
+
+
 def _flags() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
-    def keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-        def remember(ctx: click.Context, _: click.Parameter, value: Any) -> None:
-            setattr(session_of(ctx), name, value)
-
-        return remember
-
+    verbose, as_json = "Say more; show tracebacks.", "Answer with one JSON document."
     return [
-        click.option(
-            "-v",
-            "--verbose",
-            is_flag=True,
-            expose_value=False,
-            callback=keep("verbose"),
-            help="Say more; show tracebacks.",
-        ),
-        click.option(
-            "--json", is_flag=True, expose_value=False, callback=keep("json"), help="Answer with one JSON document."
-        ),
-        click.option(
-            "--config",
-            metavar="FILE",
-            expose_value=False,
-            callback=keep("config"),
-            help="Read this file instead.  [RF_JOBS_CONFIG]",
-        ),
+        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_keep("verbose"), help=verbose),
+        click.option("--json", is_flag=True, expose_value=False, callback=_keep("json"), help=as_json),
     ]
+
+
+def _config_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    help_text = "Read this file instead.  [RF_JOBS_CONFIG]"
+    return click.option("--config", metavar="FILE", expose_value=False, callback=_keep("config"), help=help_text)
 
 
 def paging(function: F) -> F:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from typing import TypeVar
 
@@ -50,17 +52,43 @@ class Session:
         return self.loaded.settings
 
     def run(self, work: Callable[[QueueManager], Awaitable[T]]) -> T:
-        """Run ``work`` with a connected manager, on an event loop of its own. Raises ``BackendError``."""
+        """Run ``work``, which only looks, with a connected manager, on an event loop of its own. Raises ``BackendError``."""
+        return self._run(work, lambda _: nullcontext())
+
+    def change(self, work: Callable[[QueueManager], Awaitable[T]]) -> T:
+        """Run ``work``, which may change something: it is counted and traced as in any other program. Raises
+        ``BackendError``, and ``ConfigError`` where the settings ask for telemetry that is not installed."""
+        return self._run(work, self._told)
+
+    def _run(
+        self,
+        work: Callable[[QueueManager], Awaitable[T]],
+        around: Callable[[QueueManager], AbstractAsyncContextManager[None]],
+    ) -> T:
         settings = self.settings
 
         async def connected() -> T:
             manager = await QueueManager.connect(settings, retry_for=RETRY_SECONDS)
             try:
-                return await work(manager)
+                async with around(manager):
+                    return await work(manager)
             finally:
                 await manager.aclose()
 
         return asyncio.run(connected())
+
+    @asynccontextmanager
+    async def _told(self, manager: QueueManager) -> AsyncGenerator[None, None]:
+        from rf_jobs.telemetry import telemetry  # noqa: PLC0415 (what only looks needs none)
+
+        # The command says itself what became of the job; without --verbose nobody set logging up to say it again.
+        lifecycle, silent = logging.getLogger("rf_jobs.lifecycle"), logging.NullHandler()
+        lifecycle.addHandler(silent)
+        try:
+            async with telemetry(manager, self.settings.telemetry):
+                yield
+        finally:
+            lifecycle.removeHandler(silent)
 
 
 def session_of(ctx: click.Context) -> Session:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
+import traceback
 from typing import Any
 from uuid import UUID
 
@@ -10,30 +11,70 @@ from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
-from rf_jobs.model.events import AttemptEnded, JobCompleted, JobDied, JobReleased, JobRetried
+from rf_jobs.model.envelope import Envelope
+from rf_jobs.model.events import JobCompleted, JobDied, JobParked, JobReleased, JobRetried
 from rf_jobs.model.jobclass import registry
 from rf_jobs.store.shapes import Ending, Leased, Retention
-from rf_jobs.words.errors import InvalidOption, StaleLease
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import InvalidOption, RfJobsError, SerializationError, StaleLease
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.timing import Duration, millis, mono, now_ms
+
+log = logging.getLogger("rf_jobs.client")
+MAX_REASON, MAX_MESSAGE = 200, 2_000
+RECLAIM_LIMIT = 1_000
+"""As many as one call may lease."""
+
+
+class Account:
+    """One attempt's figures, for its event and its error record."""
+
+    def __init__(self, leased: Leased, job_class: str, worker: str, now: int) -> None:
+        self.leased = leased
+        self._job_class = job_class
+        self._worker = worker
+        self._began = mono()
+        self._wait = max(0.0, (now - leased.ready_ms) / 1000)
+        self._total = max(0.0, (now - leased.first_ms) / 1000)
+
+    def event(self) -> tuple[str, str, str, int, str, float, float, float, str]:
+        """The fields that all ends of an attempt have; nothing here records a span."""
+        leased, took = self.leased, mono() - self._began
+        return (
+            leased.id, leased.queue, self._job_class, leased.attempt, self._worker, self._wait, took, self._total + took, "",
+        )  # fmt: skip
+
+    def error(self, kind: str, message: str, trace: str = "") -> bytes:
+        """The entry of the error history."""
+        at = now_ms()
+        return codec.encode_value(
+            {
+                "type": kind, "message": message, "traceback": trace, "worker": self._worker,
+                "attempt": self.leased.attempt, "started": at - round((mono() - self._began) * 1000), "at": at,
+            },
+            "error",
+        )  # fmt: skip
+
+    def ending(self, verb: str, number: int = 0, reason: str = "", data: bytes = b"") -> Ending:
+        """For the store."""
+        leased = self.leased
+        return Ending(verb, leased.queue, leased.id, leased.token, number, reason, data)
 
 
 class LeasedJob:
     """A job in the hands of a hand-written consumer. ``envelope`` is the message; ``job`` the instance, where this
     process knows its class. Each method raises ``StaleLease`` where the lease ran out meanwhile."""
 
-    def __init__(self, consumer: Consumer, leased: Leased, now: int, lease_ms: int) -> None:
+    def __init__(self, consumer: Consumer, account: Account, letter: Envelope, lease_ms: int) -> None:
+        leased = account.leased
         self._consumer = consumer
-        self._leased = leased
+        self._account = account
         self._lease_ms = lease_ms
-        self._began = mono()
-        self._wait = max(0.0, (now - leased.ready_ms) / 1000)
-        self._total = max(0.0, (now - leased.first_ms) / 1000)
         self.id = UUID(leased.id)
         self.queue = leased.queue
         self.attempt = leased.attempt
         self.fencing_token = leased.epoch
-        self.envelope = envelope.decode(leased.data)
+        self.envelope = letter
 
     @property
     def job(self) -> Any:
@@ -41,53 +82,35 @@ class LeasedJob:
         return codec.decode_payload(registry.get(self.envelope.job), self.envelope.args, self.envelope.ver)
 
     async def complete(self, result: Any = None) -> None:
-        """It is done; ``result`` is kept for an hour."""
+        """It is done; ``result`` is kept for the ``result_ttl`` of the class, else of the settings."""
         data = b"" if result is None else codec.encode_value(result, "result")
-        await self._end("complete", JobCompleted, number=3_600_000, data=data)
+        ending = self._account.ending("complete", self._consumer.result_ttl_ms(self.envelope.job), data=data)
+        await self._consumer.end(AttemptEnd(ending, JobCompleted(*self._account.event())))
 
     async def retry(self, delay: Duration = 0, reason: str = "") -> None:
-        """Again, after ``delay``; whether attempts are left is the consumer's business."""
-        await self._end("retry", JobRetried, number=millis(delay, "delay"), reason=reason or "requested")
+        """Again, after ``delay``; whether attempts are left is the consumer's business. A ``reason`` is a failure, and
+        stands in the error history; without one it is a retry that was asked for."""
+        delay_ms, message = millis(delay, "delay"), _text(reason, MAX_MESSAGE)
+        why, kind = (_text(reason, MAX_REASON), "Failed") if message else ("requested", "")
+        data = self._account.error(kind, message) if message else b""
+        event = JobRetried(*self._account.event(), why, kind, message, "", delay_ms / 1000)
+        await self._consumer.end(AttemptEnd(self._account.ending("retry", delay_ms, why, data), event))
 
     async def fail(self, reason: str) -> None:
         """To the dead letters."""
-        text = str(reason)
-        error = {
-            "type": "Failed",
-            "message": text,
-            "traceback": "",
-            "worker": self._consumer.id,
-            "at": now_ms(),
-            "attempt": self.attempt,
-        }
-        await self._end("bury", JobDied, reason=text[:200], data=codec.encode_value(error, "error"))
+        why, message = _text(reason, MAX_REASON), _text(reason, MAX_MESSAGE)
+        event = JobDied(*self._account.event(), why, "Failed", message)
+        ending = self._account.ending("bury", reason=why, data=self._account.error("Failed", message))
+        await self._consumer.end(AttemptEnd(ending, event))
 
     async def release(self) -> None:
         """Hand it back untouched; not an attempt."""
-        await self._end("release", JobReleased, reason="released")
+        event = JobReleased(*self._account.event(), "released")
+        await self._consumer.end(AttemptEnd(self._account.ending("release", reason="released"), event))
 
     async def extend(self, by: Duration | None = None) -> None:
         """Hold the lease for longer: ``by``, or as long as at first, from now."""
-        await self._consumer.extend(self._leased, self._lease_ms if by is None else millis(by, "extension"))
-
-    async def _end(
-        self, verb: str, kind: type[AttemptEnded], *, number: int = 0, reason: str = "", data: bytes = b""
-    ) -> None:
-        leased = self._leased
-        took = mono() - self._began
-        event = kind(
-            leased.id,
-            leased.queue,
-            self.envelope.job,
-            leased.attempt,
-            self._consumer.id,
-            self._wait,
-            took,
-            self._total + took,
-        )
-        await self._consumer.end(
-            AttemptEnd(Ending(verb, leased.queue, leased.id, leased.token, number, reason, data), event)
-        )
+        await self._consumer.extend(self._account.leased, self._lease_ms if by is None else millis(by, "extension"))
 
     def __repr__(self) -> str:
         return f"<LeasedJob {self.id} of {self.queue!r}, attempt {self.attempt}>"
@@ -96,39 +119,82 @@ class LeasedJob:
 class Consumer:
     """Leases and ends. Holds no timer: leases run out unless extended."""
 
-    def __init__(self, lifecycle: Lifecycle, retention: Retention) -> None:
+    def __init__(self, lifecycle: Lifecycle, retention: Retention, settings: Settings) -> None:
         self.id = f"c{new_token()}"
         self._lifecycle = lifecycle
+        self._commands = lifecycle.store.commands
         self._retention = retention
+        self._settings = settings
         self._nonce = 0
 
-    async def lease(self, queue: str, count: int, seconds: float) -> list[LeasedJob]:
-        """Up to ``count`` jobs."""
+    async def lease(self, queue: str, count: int, lease_ms: int) -> list[LeasedJob]:
+        """Up to ``count`` jobs, after taking back those whose lease ran out: no worker may serve this queue."""
         if not 1 <= count <= 1_000:
             raise InvalidOption(f"pop_batch was asked for {count!r} jobs; ask for 1 to 1000")
-        if seconds <= 0:
-            raise InvalidOption(f"lease is {timedelta(seconds=seconds)}; it must be more than 0 seconds")
-        self._nonce += 1
-        lease_ms = round(seconds * 1000)
-        commands = self._lifecycle.store.commands
-        fetched = await self._lifecycle.apply(
-            transitions.fetch(commands, self.id, self._nonce, count, lease_ms, [queue])
+        if lease_ms <= 0:
+            raise InvalidOption(f"lease is {lease_ms / 1000:g} s; it must be at least a millisecond")
+        max_crashes = self._settings.worker.max_crashes
+        await self._lifecycle.apply(
+            transitions.reclaim(self._commands, RECLAIM_LIMIT, max_crashes, self._retention, [queue])
         )
-        return [LeasedJob(self, leased, fetched.now_ms, lease_ms) for leased in fetched.jobs]
+        self._nonce += 1
+        fetched = await self._lifecycle.apply(
+            transitions.fetch(self._commands, self.id, self._nonce, count, lease_ms, [queue])
+        )
+        good: list[LeasedJob] = []
+        bad: list[AttemptEnd] = []
+        for leased in fetched.jobs:
+            try:
+                letter = envelope.decode(leased.data)
+            except SerializationError as error:
+                bad.append(_set_aside(Account(leased, "", self.id, fetched.now_ms), error))
+            else:
+                good.append(LeasedJob(self, Account(leased, letter.job, self.id, fetched.now_ms), letter, lease_ms))
+        if bad:
+            await self._settle(bad)
+        return good
+
+    async def _settle(self, ends: list[AttemptEnd]) -> None:
+        """End what nobody will see. What the server would not hear comes back when its lease ends; the others are leased
+        and must reach the caller."""
+        try:
+            await self._lifecycle.apply(transitions.finish(self._commands, ends, self._retention))
+        except RfJobsError as error:
+            log.warning("%d jobs with envelopes that cannot be read stay leased for now: %s", len(ends), error)
+
+    def result_ttl_ms(self, job_class: str) -> int:
+        """How long a result of this class is kept."""
+        entry = registry.find(job_class)
+        ttl = entry.options.result_ttl if entry is not None else None
+        return millis(self._settings.jobs.result_ttl_seconds if ttl is None else ttl)
 
     async def end(self, end: AttemptEnd) -> None:
         """End one attempt."""
-        verdict = (
-            await self._lifecycle.apply(transitions.finish(self._lifecycle.store.commands, [end], self._retention))
-        )[0]
+        verdict = (await self._lifecycle.apply(transitions.finish(self._commands, [end], self._retention)))[0]
         if verdict == 0:
             raise StaleLease(f"the lease of job {end.ending.id} is no longer held; another worker has or had the job")
 
     async def extend(self, leased: Leased, lease_ms: int) -> None:
         """Extend one lease."""
-        commands = self._lifecycle.store.commands
-        call = commands.beat(
+        call = self._commands.beat(
             self.id, lease_ms, lease_ms, {"state": "manual"}, [(leased.queue, leased.id, leased.token)]
         )
         if (await self._lifecycle.store.run(call)).lost:
             raise StaleLease(f"the lease of job {leased.id} is no longer held; another worker has or had the job")
+
+
+def _set_aside(account: Account, error: SerializationError) -> AttemptEnd:
+    """What a worker does with an envelope that it cannot read: one of a newer version is parked, damage is buried."""
+    if envelope.is_newer(account.leased.data):
+        why = "its envelope is of a newer version than this consumer reads"
+        return AttemptEnd(account.ending("park", reason=why), JobParked(*account.event(), why))
+    kind, message = f"{type(error).__module__}.{type(error).__qualname__}", _text(str(error), MAX_MESSAGE)
+    trace = "".join(traceback.format_exception(error))
+    event = JobDied(*account.event(), "decode", kind, message, trace)
+    return AttemptEnd(account.ending("bury", reason="decode", data=account.error(kind, message, trace)), event)
+
+
+def _text(value: object, limit: int) -> str:
+    # Lone surrogates cannot be written as UTF-8.
+    text = str(value).encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"

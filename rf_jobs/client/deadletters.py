@@ -6,7 +6,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from rf_jobs.core import transitions
-from rf_jobs.core.inspector import Filters, Inspector
+from rf_jobs.core.inspector import PAGE, Filters, Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord
 from rf_jobs.core.transitions import Transition
@@ -23,22 +23,20 @@ class DeadLetters:
         self._lifecycle = lifecycle
         self._inspector = inspector
 
-    async def page(self, queue: str | None, offset: int, limit: int, filters: Filters) -> list[JobRecord]:
-        """Some of them, newest first within a queue."""
-        queues = [queue] if queue else ([filters.queue] if filters.queue else await self._inspector.queue_names())
+    async def page(self, offset: int, limit: int, filters: Filters) -> list[JobRecord]:
+        """Some of them, newest first within a queue. What is skipped is read only where it must be looked at."""
         found: list[JobRecord] = []
-        skipped = 0
-        for name in queues:
-            at = 0
+        for queue in [filters.queue] if filters.queue else await self._inspector.queue_names():
+            start = 0 if filters.need_records else min(offset, await self._inspector.count(State.DEAD, queue))
+            offset -= start
             while len(found) < limit:
-                page = await self._inspector.page(State.DEAD, name, at, 100, newest_first=True)
-                at += 100
-                for record in page:
-                    if filters.fits(record):
-                        skipped += 1
-                        if skipped > offset and len(found) < limit:
-                            found.append(record)
-                if len(page) < 100:
+                size = PAGE if filters.need_records else min(PAGE, limit - len(found))
+                ids = await self._inspector.ids(State.DEAD, queue, start, size, newest_first=True)
+                start += len(ids)
+                fitting = [record for record in await self._inspector.records(ids, queue) if filters.fits(record)]
+                found += fitting[offset : offset + limit - len(found)]
+                offset -= min(offset, len(fitting))
+                if len(ids) < size:
                     break
         return found
 
@@ -73,7 +71,7 @@ class DeadLetters:
         async for record in self._inspector.matching(filters, keep):
             jobs = batch.setdefault(record.queue, {})
             jobs[str(record.id)] = record.job_class
-            if len(jobs) >= 100:
+            if len(jobs) >= PAGE:
                 done += len(await self._apply(edge, record.queue, batch.pop(record.queue)))
         for queue, jobs in batch.items():
             done += len(await self._apply(edge, queue, jobs))

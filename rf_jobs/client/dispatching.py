@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Sequence
+from uuid import UUID
 
 from rf_jobs.client.pending import Choices
 from rf_jobs.core import transitions
@@ -44,16 +45,16 @@ class Preparer:
 
     def prepare(self, job: Job, choices: Choices) -> Dispatching:
         """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``; says so on the bus."""
+        began, job_id = mono(), choices.id or new_id()
         try:
-            return self._prepare(job, choices)
+            return self._prepare(job, choices, job_id, began)
         except RfJobsError as error:
             entry = job.__job_class__
             queue = choices.queue or entry.options.queue or self._default_queue
-            self._bus.emit(DispatchRejected(queue, entry.name, type(error).__name__))
+            self._bus.emit(DispatchRejected(queue, entry.name, type(error).__name__, str(job_id), began=began))
             raise
 
-    def _prepare(self, job: Job, choices: Choices) -> Dispatching:
-        began = mono()
+    def _prepare(self, job: Job, choices: Choices, job_id: UUID, began: float) -> Dispatching:
         entry = job.__job_class__
         dynamic = entry.dynamic
         queue = (
@@ -69,7 +70,6 @@ class Preparer:
             tags = checks.tags((*tags, *choices.tags))
         now = now_ms()
         when = choices.when
-        job_id = choices.id or new_id()
         letter = Envelope(
             WIRE_VERSION,
             str(job_id),
@@ -91,8 +91,9 @@ class Preparer:
                 f"{entry.short_name} takes {len(data)} bytes, the limit (max_payload_bytes) is {self._max_bytes};"
                 " keep large data elsewhere and dispatch a reference to it"
             )
+        delay_ms = max(0, letter.due - now)
         event = JobDispatched(
-            letter.id, queue, entry.name, "scheduled" if when else "ready", max(0, letter.due - now) if when else 0,
+            letter.id, queue, entry.name, "scheduled" if delay_ms else "ready", delay_ms,
             letter.pri, letter.hdr.tp if letter.hdr is not None else "", began,
         )  # fmt: skip
         valid = "" if choices.expires_ms is None else f"!{choices.expires_ms}"

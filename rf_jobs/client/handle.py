@@ -6,6 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from rf_jobs.core.records import JobRecord, Progress
+from rf_jobs.words.timing import Duration
 
 R = TypeVar("R")
 
@@ -13,7 +14,7 @@ R = TypeVar("R")
 class Waits(Protocol):
     """What a handle needs of a manager."""
 
-    async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any: ...
+    async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any: ...
     async def job(self, job_id: UUID | str) -> JobRecord: ...
     async def job_progress(self, job_id: UUID | str) -> Progress: ...
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool: ...
@@ -28,7 +29,7 @@ class JobHandle(Generic[R]):
         self._manager = manager
         self.id = job_id
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R:
         """Wait for the job to end; see ``QueueManager.wait``."""
         result: R = await self._manager.wait(self.id, timeout)
         return result

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 from uuid import UUID
 
 from rf_jobs.client.consumer import Consumer, LeasedJob
 from rf_jobs.client.deadletters import DeadLetters
-from rf_jobs.client.dispatching import Coalescer, Preparer
+from rf_jobs.client.dispatcher import Dispatcher
+from rf_jobs.client.dispatching import Preparer
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
-from rf_jobs.client.portal import portal
+from rf_jobs.client.portal import Counterpart
 from rf_jobs.client.waiting import Waiter
 from rf_jobs.core import transitions
 from rf_jobs.core.inspector import Filters, Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
-from rf_jobs.model import codec, envelope
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -25,19 +28,11 @@ from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
-from rf_jobs.words.errors import (
-    DuplicateJob,
-    ExecutionFailed,
-    InvalidOption,
-    JobError,
-    JobNotFound,
-    JobTimeout,
-    UnknownQueue,
-)
+from rf_jobs.words.errors import InvalidOption, UnknownQueue
 from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.ids import queue_name
 from rf_jobs.words.states import State
-from rf_jobs.words.timing import Duration, seconds
+from rf_jobs.words.timing import Duration, millis, seconds
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -68,26 +63,29 @@ class QueueManager:
         target: str | Settings | None = None,
         *,
         namespace: str | None = None,
-        middleware: Sequence[Middleware] = (),
+        middleware: Sequence[Middleware] | MiddlewareStack = (),
         bus: EventBus | None = None,
         retry_for: Duration = 5.0,
     ) -> None:
         self.settings = settings_for(target, namespace)
         jobs = self.settings.jobs
         self.bus = bus or EventBus()
-        self.middleware = MiddlewareStack(middleware)
+        self.middleware = stack_of(middleware)
+        patience = seconds(retry_for, "retry_for")
         self.store = AsyncStore(
             jobs.redis_url, jobs.namespace, allow_eviction=self.settings.security.allow_evicting_server,
-            retry_for=seconds(retry_for, "retry_for"),
+            retry_for=patience,
         )  # fmt: skip
         self.lifecycle = Lifecycle(self.store, self.bus)
         self.inspector = Inspector(self.store)
         self.retention = retention_of(jobs)
-        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
-        self._coalescer = Coalescer(self.lifecycle)
-        self._waiter = Waiter(self.store)
+        preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
+        self._dispatcher = Dispatcher(self.lifecycle, preparer, self.middleware)
+        self._waiter = Waiter(self.store, self.inspector)
         self._dead = DeadLetters(self.lifecycle, self.inspector)
-        self._consumer = Consumer(self.lifecycle, self.retention)
+        self._consumer = Consumer(self.lifecycle, self.retention, self.settings)
+        twin = partial(QueueManager, self.settings, middleware=self.middleware, bus=self.bus, retry_for=patience)
+        self._apart = Counterpart(self, twin)
 
     @classmethod
     async def connect(cls, target: str | Settings | None = None, **options: Any) -> Self:
@@ -103,6 +101,7 @@ class QueueManager:
 
     async def aclose(self) -> None:
         """Close the connections. What was not awaited is not sent."""
+        await asyncio.wrap_future(self._apart.close())
         await self._waiter.aclose()
         await self.store.aclose()
 
@@ -149,48 +148,22 @@ class QueueManager:
     async def dispatch_many(self, jobs: Iterable[Job | Pending[Any]]) -> list[UUID]:
         """Dispatch many jobs, in as few round trips as their size allows; answers with their ids in order.
 
-        All are checked before the first is sent: one that doesn't fit refuses them all, with nothing enqueued. A
-        ``BackendError`` in the middle may leave the first of them enqueued; sent again under the same ids
-        (``with_id``) they are not doubled.
+        All are checked before the first is sent: one that doesn't fit, or whose id (``with_id``) another job has, refuses
+        them all, with nothing enqueued. Should another client take such an id in that moment, ``DuplicateJob`` says
+        which were enqueued. A ``BackendError`` in the middle may leave the first of them enqueued; sent again under the
+        same ids they are not doubled.
         """
         asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]
-        if not asked:
-            return []
-
-        async def send() -> list[UUID]:
-            prepared = [self._preparer.prepare(job, choices) for job, choices in asked]
-            fresh = await self._coalescer.send_all(prepared)
-            for (_, choices), item, new in zip(asked, prepared, fresh, strict=True):
-                if not new and choices.id is not None:
-                    await self._same_or_refuse(item)
-            return [item.id for item in prepared]
-
-        result: list[UUID] = await self.middleware.batch(len(asked), send)
-        return result
+        return await self._dispatcher.send_many(asked) if asked else []
 
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Dispatch one job; what ``Pending`` calls."""
-        item = self._preparer.prepare(job, choices)
-        # For an id of our own making "known" is the answer to our own call sent again.
-        if not await self._coalescer.send(item) and choices.id is not None:
-            await self._same_or_refuse(item)
-        return item.id
-
-    async def _same_or_refuse(self, item: transitions.Dispatching) -> None:
-        there = await self.inspector.envelope(item.draft.id)
-        mine = envelope.decode(item.draft.data)
-        if there is not None and (there.job, there.queue, bytes(there.args)) != (
-            mine.job,
-            mine.queue,
-            bytes(mine.args),
-        ):
-            raise DuplicateJob(
-                f"job id {item.draft.id} is taken by a {there.job} on queue {there.queue!r}; dispatch under another id"
-            )
+        return await self._dispatcher.send(job, choices)
 
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
-        """Dispatch from code without a loop, on the process's background loop; what ``Pending.sync`` calls."""
-        return portal().call(lambda: _send_apart(self.settings, self.middleware, self.bus, job, choices), timeout)
+        """Dispatch from code without a loop, on the process's background loop, through a manager that belongs to it and
+        has this one's middleware and bus; what ``Pending.sync`` calls."""
+        return self._apart.call(lambda manager: manager.send(job, choices), timeout)
 
     # --- queues ------------------------------------------------------------------------------------------------
 
@@ -241,8 +214,9 @@ class QueueManager:
 
     async def pop_batch(self, queue: str, count: int, *, lease: Duration = 60) -> list[LeasedJob]:
         """Lease up to ``count`` jobs for a hand-written consumer, for ``lease`` seconds; end each with ``complete``,
-        ``retry`` or ``fail``. A job whose lease runs out is taken back by any worker on the queue."""
-        return await self._consumer.lease(queue_name(queue), count, seconds(lease, "lease"))
+        ``retry`` or ``fail``. A job whose lease ran out is taken back by any worker on the queue, and by the next call
+        of this; one whose envelope nobody can read is buried, one of a newer version parked, and neither is answered."""
+        return await self._consumer.lease(queue_name(queue), count, millis(lease, "lease"))
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
@@ -258,42 +232,21 @@ class QueueManager:
         """How far a job is. Raises ``JobNotFound``."""
         return await self.inspector.progress(as_job_id(job_id))
 
-    async def wait(self, job_id: UUID | str, timeout: float | None = None) -> Any:
+    async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """Wait until a job ends and answer with its result (None where it has none, or it was kept only for its ttl).
 
         Raises ``ExecutionFailed`` or ``JobTimeout`` for a dead letter, ``JobError`` for one that was cancelled or
-        expired, ``JobNotFound``, and ``TimeoutError`` when ``timeout`` seconds pass first.
+        expired, ``JobNotFound``, and ``TimeoutError`` when ``timeout`` passes first.
         """
-        key = str(as_job_id(job_id))
-        state = await self._waiter.final_state(key, timeout)
-        if state == State.COMPLETED:
-            data = await self.store.run(self.store.commands.kept("result", key))
-            return None if data is None else codec.decode_value(data)
-        raise await self._why(key, state)
-
-    async def _why(self, key: str, state: str) -> JobError:
-        try:
-            record = await self.inspector.job(key)
-        except JobNotFound:
-            return JobError(f"job {key} ended as {state}; its record is gone")
-        last = record.last_error
-        if state == State.DEAD and last is not None:
-            if record.reason == "timeout":
-                ran = (last.at - last.started_at).total_seconds() if last.started_at is not None else 0.0
-                return JobTimeout(ran, f"job {key} is a dead letter: {last.message}")
-            message = f"job {key} is a dead letter after {record.attempt} attempts: {last.type}: {last.message}"
-            return ExecutionFailed(message, error_type=last.type, traceback=last.traceback)
-        return JobError(f"job {key} ended as {state}" + (f": {record.reason}" if record.reason else ""))
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        return await self._waiter.result(str(as_job_id(job_id)), limit)
 
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
         """Cancel a job that waits, or ask the worker that runs it to stop it (it then ends as cancelled, unless it
         ends by itself first). Answers False where it was over already. Raises ``JobNotFound``."""
-        key = str(as_job_id(job_id))
-        letter = await self.inspector.envelope(key)
-        if letter is None:
-            raise JobNotFound(f"no job {key} is known; it was never dispatched here, or retention has removed it")
+        record = await self.inspector.job(as_job_id(job_id))
         transition = transitions.cancel(
-            self.store.commands, key, letter.queue, letter.job, reason or "cancelled", self.retention
+            self.store.commands, str(record.id), record.queue, record.job_class, reason or "cancelled", self.retention
         )
         return (await self.lifecycle.apply(transition))[1]
 
@@ -302,12 +255,16 @@ class QueueManager:
     async def failed_jobs(
         self, queue: str | None = None, offset: int = 0, limit: int = 50, filters: Filters | None = None
     ) -> list[JobRecord]:
-        """A page of dead letters, newest first within a queue."""
+        """A page of dead letters, newest first within a queue. ``queue`` and ``filters.queue`` mean the same."""
         if offset < 0 or limit < 1:
             raise InvalidOption(
                 f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
             )
-        return await self._dead.page(queue and queue_name(queue), offset, limit, filters or Filters())
+        wanted = filters or Filters()
+        if queue and wanted.queue not in (None, queue):
+            raise InvalidOption(f"queue is {queue!r} and filters.queue is {wanted.queue!r}; give one of them")
+        name = queue or wanted.queue
+        return await self._dead.page(offset, limit, replace(wanted, queue=queue_name(name) if name else None))
 
     async def retry_failed(self, job_id: UUID | str) -> bool:
         """Replay one dead letter, with all its attempts. Answers False where it is none. Raises ``JobNotFound``."""
@@ -329,7 +286,7 @@ class QueueManager:
 def settings_for(target: str | Settings | None, namespace: str | None = None) -> Settings:
     """Settings from what a caller gave: a URL, settings, or nothing."""
     if isinstance(target, Settings):
-        return target
+        return target if namespace is None else replace(target, jobs=replace(target.jobs, namespace=namespace))
     overrides: dict[str, Any] = {}
     if target is not None:
         overrides["jobs.redis_url"] = target
@@ -338,10 +295,6 @@ def settings_for(target: str | Settings | None, namespace: str | None = None) ->
     return load_settings(overrides=overrides).settings
 
 
-async def _send_apart(
-    settings: Settings, middleware: MiddlewareStack, bus: EventBus, job: Job, choices: Choices
-) -> UUID:
-    """Send on the portal's loop, through a manager that belongs to it."""
-    manager = portal().manager((settings.jobs, id(bus)), lambda: QueueManager(settings, bus=bus))
-    manager.middleware = middleware
-    return await manager.send(job, choices)
+def stack_of(middleware: Sequence[Middleware] | MiddlewareStack) -> MiddlewareStack:
+    """The stack that was given, which may grow later and is shared, or one of these layers."""
+    return middleware if isinstance(middleware, MiddlewareStack) else MiddlewareStack(middleware)

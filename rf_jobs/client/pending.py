@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 from uuid import UUID
 
 from rf_jobs.client.handle import JobHandle
@@ -14,9 +15,10 @@ from rf_jobs.words import options as checks
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import job_id, queue_name
 from rf_jobs.words.states import Priority
-from rf_jobs.words.timing import Duration, millis, moment_ms
+from rf_jobs.words.timing import Duration, millis, moment_ms, seconds
 
 R = TypeVar("R")
+P = ParamSpec("P")
 
 
 class Choices:
@@ -42,6 +44,21 @@ class Sender(Protocol):
     async def send(self, job: Job, choices: Choices) -> UUID: ...
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID: ...
     def handle(self, job_id: UUID | str) -> JobHandle[Any]: ...
+
+
+def _step(
+    method: Callable[Concatenate[Pending[R], P], Pending[R]],
+) -> Callable[Concatenate[Pending[R], P], Pending[R]]:
+    """A builder's method. Where it raises, the caller knows that nothing was dispatched: no warning on top of that."""
+
+    @wraps(method)
+    def step(self: Pending[R], /, *args: P.args, **options: P.kwargs) -> Pending[R]:
+        done, self._done = self._done, True
+        method(self, *args, **options)
+        self._done = done
+        return self
+
+    return step
 
 
 class Pending(Generic[R]):
@@ -72,31 +89,37 @@ class Pending(Generic[R]):
         self._done = True
         return self._job, self._choices
 
+    @_step
     def on_queue(self, queue: str) -> Pending[R]:
         """Send it to this queue."""
         self._choices.queue = queue_name(queue)
         return self
 
+    @_step
     def delay(self, delay: Duration) -> Pending[R]:
         """Run it no sooner than this from now (by the server's clock)."""
         self._choices.when = f"+{millis(delay, 'delay')}"
         return self
 
+    @_step
     def at(self, when: datetime) -> Pending[R]:
         """Run it no sooner than at this time (aware); a time that has passed means at once."""
         self._choices.when = str(max(1, moment_ms(when, "at")))
         return self
 
+    @_step
     def max_attempts(self, attempts: int) -> Pending[R]:
         """Try it this often in all."""
         self._choices.max_attempts = checks.attempts(attempts)
         return self
 
+    @_step
     def priority(self, priority: Priority | str | int) -> Pending[R]:
         """Its priority within the queue."""
         self._choices.priority = checks.priority(priority)
         return self
 
+    @_step
     def expires_in(self, duration: Duration) -> Pending[R]:
         """If it has not started by then, it ends as ``expired``."""
         ms = millis(duration, "expires_in")
@@ -105,11 +128,13 @@ class Pending(Generic[R]):
         self._choices.expires_ms = ms
         return self
 
+    @_step
     def tags(self, *tags: str) -> Pending[R]:
         """Tags beside those of its class."""
         self._choices.tags = checks.tags(tags)
         return self
 
+    @_step
     def with_id(self, value: UUID | str) -> Pending[R]:
         """Give it this id. The same job sent again under the same id is not doubled; another one under it is refused
         with ``DuplicateJob``."""
@@ -120,16 +145,17 @@ class Pending(Generic[R]):
         self._done = True
         return self._sender.send(self._job, self._choices).__await__()
 
-    def sync(self, timeout: float | None = 10.0) -> UUID:
-        """Dispatch from code without an event loop; waits for the server at most ``timeout`` seconds."""
+    def sync(self, timeout: Duration | None = 10.0) -> UUID:
+        """Dispatch from code without an event loop; waits for the server at most ``timeout``."""
         self._done = True
-        return self._sender.send_blocking(self._job, self._choices, timeout)
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        return self._sender.send_blocking(self._job, self._choices, limit)
 
     async def handle(self) -> JobHandle[R]:
         """Dispatch, and answer with a handle whose ``result()`` has the type that the job's ``handle`` returns."""
         return self._sender.handle(await self)
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: Duration | None = None) -> R:
         """Dispatch, wait for the job to end, and answer with its result; raises as ``QueueManager.wait`` does."""
         return await (await self.handle()).result(timeout)
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from rf_jobs.client.handle import JobHandle
-from rf_jobs.client.manager import QueueManager, settings_for
+from rf_jobs.client.manager import QueueManager, settings_for, stack_of
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
-from rf_jobs.model.middleware import Middleware
+from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.ids import queue_name
 
@@ -25,9 +25,12 @@ class _Default:
 
     def __init__(self) -> None:
         self.settings: Settings | None = None
-        self.middleware: Sequence[Middleware] = ()
+        self.middleware = MiddlewareStack()
         self.bus = EventBus()
         self.given: QueueManager | None = None
+        self.blocking: QueueManager | None = None
+        """For ``.sync()``: it makes no connection here, its counterpart on the background loop does."""
+        self.configured = False
         self.managers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, QueueManager] = weakref.WeakKeyDictionary()
 
     def current_settings(self) -> Settings:
@@ -52,7 +55,9 @@ class _Default:
         return await self.manager().send(job, choices)
 
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
-        manager = self.given or self.make()
+        manager = self.given or self.blocking
+        if manager is None:
+            manager = self.blocking = self.make()
         return manager.send_blocking(job, choices, timeout)
 
     def handle(self, job_id: UUID | str) -> JobHandle[Any]:
@@ -65,16 +70,26 @@ _default = _Default()
 def configure(
     target: str | Settings | QueueManager | None = None,
     *,
-    middleware: Sequence[Middleware] = (),
+    middleware: Sequence[Middleware] | MiddlewareStack = (),
     bus: EventBus | None = None,
 ) -> None:
     """Say what ``Queue`` uses: a URL, ``Settings``, or a manager of your own; None goes back to configuration file and
     environment. Raises ``ConfigError``."""
     _default.given = target if isinstance(target, QueueManager) else None
     _default.settings = None if target is None or isinstance(target, QueueManager) else settings_for(target)
-    _default.middleware = tuple(middleware)
+    _default.blocking = None
+    _default.middleware = stack_of(middleware)
     _default.bus = bus or EventBus()
+    _default.configured = bool(target is not None or middleware or bus is not None)
     _default.managers.clear()
+
+
+def configure_by_default(manager: QueueManager) -> None:
+    """Unless ``configure`` was called: let ``Queue`` use ``manager`` on the running event loop, which is its own, and
+    elsewhere others with its settings, middleware and bus. For programs that run other people's code, as a worker does."""
+    if not _default.configured:
+        configure(manager.settings, middleware=manager.middleware, bus=manager.bus)
+        _default.managers[asyncio.get_running_loop()] = manager
 
 
 def default_manager() -> QueueManager:

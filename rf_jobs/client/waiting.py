@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from typing import Any
 
+from rf_jobs.core.inspector import Inspector
+from rf_jobs.model import codec
 from rf_jobs.store.redis import AsyncStore
-from rf_jobs.words.errors import JobNotFound
+from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound, JobTimeout
+from rf_jobs.words.states import State
 
 log = logging.getLogger("rf_jobs.client")
 LOOK_UP_SECONDS = 5.0
@@ -20,11 +24,34 @@ LOOK_UP_SECONDS = 5.0
 class Waiter:
     """Tells when jobs end. Its task starts with the first wait and ends with ``aclose``."""
 
-    def __init__(self, store: AsyncStore) -> None:
+    def __init__(self, store: AsyncStore, inspector: Inspector) -> None:
         self._store = store
+        self._inspector = inspector
         self._waiting: dict[str, set[asyncio.Future[str]]] = {}
         self._listener: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
+
+    async def result(self, job_id: str, timeout: float | None) -> Any:
+        """The job's result, once it ended. Raises ``JobError`` where it has none to come, else as ``final_state``."""
+        state = await self.final_state(job_id, timeout)
+        if state == State.COMPLETED:
+            data = await self._store.run(self._store.commands.kept("result", job_id))
+            return None if data is None else codec.decode_value(data)
+        raise await self._why(job_id, state)
+
+    async def _why(self, job_id: str, state: str) -> JobError:
+        try:
+            record = await self._inspector.job(job_id)
+        except JobNotFound:
+            return JobError(f"job {job_id} ended as {state}; its record is gone")
+        last = record.last_error
+        if state == State.DEAD and last is not None:
+            if record.reason == "timeout":
+                ran = (last.at - last.started_at).total_seconds() if last.started_at is not None else 0.0
+                return JobTimeout(ran, f"job {job_id} is a dead letter: {last.message}")
+            message = f"job {job_id} is a dead letter after {record.attempt} attempts: {last.type}: {last.message}"
+            return ExecutionFailed(message, error_type=last.type, traceback=last.traceback)
+        return JobError(f"job {job_id} ended as {state}" + (f": {record.reason}" if record.reason else ""))
 
     async def final_state(self, job_id: str, timeout: float | None) -> str:
         """The state in which the job ended. Raises ``JobNotFound`` or ``TimeoutError``."""

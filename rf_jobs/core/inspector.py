@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from rf_jobs.core.records import (
@@ -19,6 +20,7 @@ from rf_jobs.core.records import (
 )
 from rf_jobs.model import envelope
 from rf_jobs.model.envelope import Envelope
+from rf_jobs.store.calls import Call
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import QueueSurvey, Survey
 from rf_jobs.words.errors import JobNotFound
@@ -124,26 +126,28 @@ class Inspector:
         return found
 
     async def _stored(self, ids: Sequence[str]) -> list[Stored]:
-        commands = self._commands
+        """What lies in the store of those that are known, in one round trip."""
         uuids = {job_id: uuid for job_id in ids if (uuid := _uuid(job_id)) is not None}
-        calls = [
-            call
-            for key in uuids
-            for call in (
-                commands.envelopes([key]),
-                commands.meta(key),
-                commands.lines("errors", key),
-                commands.lines("timeline", key),
-                commands.kept("progress", key),
-                commands.kept("result", key),
-            )
-        ]
-        replies = iter(await self._store.run_many(calls) if calls else ())
-        jobs = [
-            Stored(uuid, data[0], *rest)
-            for uuid, (data, *rest) in zip(uuids.values(), zip(*[replies] * 6, strict=True), strict=True)
-        ]
+        asked = [call for job_id in uuids for call in self._questions(job_id)]
+        if not asked:
+            return []
+        replies = await self._store.run_many(asked)
+        each = len(asked) // len(uuids)
+        answers = [replies[at : at + each] for at in range(0, len(replies), each)]
+        jobs = [Stored(uuid, data[0], *rest) for uuid, (data, *rest) in zip(uuids.values(), answers, strict=True)]
         return [job for job in jobs if job.is_known]
+
+    def _questions(self, job_id: str) -> list[Call[Any]]:
+        """In the order of the fields of ``Stored``."""
+        commands = self._commands
+        return [
+            commands.envelopes([job_id]),
+            commands.meta(job_id),
+            commands.lines("errors", job_id),
+            commands.lines("timeline", job_id),
+            commands.kept("progress", job_id),
+            commands.kept("result", job_id),
+        ]
 
     async def _places(self, jobs: Sequence[Stored], queues: Sequence[str]) -> list[Place]:
         """Where each stands. Looked up for those that have no state written down; of one whose queue is not known either,
@@ -156,13 +160,8 @@ class Inspector:
             for queue in ([known] if known else names)
             for state in (UNWRITTEN if known else State)
         ]
-        scores = (
-            await self._store.run_many(
-                [self._commands.score(state, queue, str(jobs[at].id)) for at, queue, state in asked]
-            )
-            if asked
-            else []
-        )
+        calls = [self._commands.score(state, queue, str(jobs[at].id)) for at, queue, state in asked]
+        scores = await self._store.run_many(calls) if calls else []
         places = [Place(queue, job.state or State.READY) for job, queue in zip(jobs, queues, strict=True)]
         for (at, queue, state), score in reversed(list(zip(asked, scores, strict=True))):
             if score is not None:

@@ -11,7 +11,6 @@ class DemoOptions:
 
     seconds: float | None = None
     json: bool = False
-    namespace: str = "demo"
 
 
 def run_demo(options: DemoOptions) -> int:

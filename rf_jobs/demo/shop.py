@@ -10,6 +10,7 @@ import smtplib
 import urllib.request
 from email.message import EmailMessage
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
@@ -17,6 +18,8 @@ from rf_jobs import Exponential, Job, JobContext
 
 DATA = Path(__file__).parent / "data"
 QUEUES = ("payments", "emails", "pictures", "reports", "load")
+WAREHOUSE = "warehouse"
+"""The queue of the worker that is killed, and of the one that replaces it."""
 
 
 def place(name: str) -> str:
@@ -102,9 +105,19 @@ class Stock(Job, queue="load"):
 
 
 class Packing(Job, queue="load", timeout=30):
-    """Takes a while, so that each worker holds several whenever it is killed."""
+    """Takes a while: some are always under way."""
 
     order: int
 
     async def handle(self, ctx: JobContext) -> None:
         await asyncio.sleep(1.0)
+
+
+class Stocktaking(Job, queue=WAREHOUSE, timeout=60):
+    """Takes so long that a worker which has it when it is looked at has it still when it is killed."""
+
+    SECONDS: ClassVar[float] = 5.0
+    shelf: int
+
+    async def handle(self, ctx: JobContext) -> None:
+        await asyncio.sleep(self.SECONDS)

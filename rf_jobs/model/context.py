@@ -181,9 +181,13 @@ class JobContext:
         return self._state
 
     def log(self, message: str, /, level: int = logging.INFO, **fields: Any) -> None:
-        """Write a line through ``logging`` (logger ``rf_jobs.job``), with the job's fields beside it."""
+        """Write a line through ``logging`` (logger ``rf_jobs.job``), with the job's fields beside it: ``rf_job`` and
+        ``rf_fields`` of the record, and ``trace_id`` and ``span_id`` of the attempt where it is traced."""
         if log.isEnabledFor(level):
-            log.log(level, message, extra={"rf_job": self.log_fields(), "rf_fields": fields})
+            extra: dict[str, Any] = {"rf_job": self.log_fields(), "rf_fields": fields}
+            if self.trace:
+                extra["trace_id"], extra["span_id"] = self.trace[3:35], self.trace[36:52]
+            log.log(level, message, extra=extra)
 
     def log_fields(self) -> dict[str, Any]:
         """The fields that identify this attempt in logs."""

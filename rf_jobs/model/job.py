@@ -27,8 +27,9 @@ class Job:
     Subclassing makes the class a frozen, keyword-only dataclass and registers it under a stable name. Class keywords
     are the short form of the option methods below, each of which a subclass may override instead.
 
-    Raises ``InvalidOption`` when the class is defined with an unknown or impossible option, without ``handle``, or
-    with a field named like one of the methods here.
+    Raises ``InvalidOption`` when the class is defined with an unknown or impossible option, or one given as a plain class
+    attribute, without ``handle``, with a ``failed`` that is no coroutine, or with a field named like one of the methods
+    here.
     """
 
     __job_class__: ClassVar[JobClass]
@@ -53,6 +54,7 @@ class Job:
     ) -> None:
         super().__init_subclass__()
         _check_fields(cls)
+        _check_attributes(cls)
         dataclasses.dataclass(frozen=True, kw_only=True)(cls)
         given: dict[str, object] = {
             key: value
@@ -96,7 +98,13 @@ class Job:
             """
 
     async def failed(self, ctx: JobContext, error: JobError) -> None:
-        """Called once, after the last attempt failed, before the job is buried. Override to clean up or to notify."""
+        """Called once, after the last attempt failed, before the job is buried. Override to clean up or to notify.
+
+        Also after the last crash of a job that ran in a process of its own (``executor="process"``, or from its third run
+        after two crashes): ``error`` then is an ``ExecutionFailed`` that says so. A job that killed its worker itself is
+        buried without: there is nobody left to call it. Nor is it called for a job that is buried unread: its class is
+        unknown, or its payload does not fit.
+        """
 
     def queue(self) -> str | None:
         """The queue to go to; None: the process's default."""
@@ -132,9 +140,14 @@ class Job:
         return payload
 
 
+def _field_names(cls: type[Job]) -> list[str]:
+    """Its own, and those of all its bases; before it is made a dataclass."""
+    bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
+    return [*inspect.get_annotations(cls), *(field.name for base in bases for field in dataclasses.fields(base))]
+
+
 def _check_fields(cls: type[Job]) -> None:
-    own = inspect.get_annotations(cls)
-    for field in own:
+    for field in _field_names(cls):
         if field in _RESERVED:
             raise InvalidOption(
                 f"class {cls.__qualname__} has a field {field!r}, which is the name of a method of Job; rename the field"
@@ -143,3 +156,17 @@ def _check_fields(cls: type[Job]) -> None:
             raise InvalidOption(
                 f"class {cls.__qualname__} has a field {field!r}; field names must not start with two underscores"
             )
+
+
+def _check_attributes(cls: type[Job]) -> None:
+    """Refuse what would be found out only when a job is dispatched, or not at all."""
+    fields = _field_names(cls)
+    for option in dict.fromkeys((*DYNAMIC, *(f.name for f in dataclasses.fields(JobOptions)))):
+        value = getattr(cls, option, None)
+        if value is not None and option not in fields and not inspect.isroutine(value):
+            form = f"class {cls.__name__}(Job, {option}={value!r})"
+            raise InvalidOption(
+                f"class {cls.__qualname__} sets {option} as an attribute; an option is a class keyword, {form}, or a method"
+            )
+    if not inspect.iscoroutinefunction(inspect.unwrap(cls.failed)):
+        raise InvalidOption(f"failed() of class {cls.__qualname__} is a plain function; make it `async def failed`")

@@ -167,6 +167,14 @@ class Commands:
             args += (name, exemplar)
         return Call("flush", args, bool, "flush")
 
+    def lease(self, family: str, holder: str, seconds: float) -> Call[bool]:
+        """Take or renew what one process at a time has; 0 seconds give it up. Answers whether it is (or was) the holder's."""
+        return Call("admin", (family, holder, round(seconds * 1000)), bool, "lease")
+
+    def memory(self) -> Call[dict[str, str]]:
+        """About how many bytes each queue takes."""
+        return Call("read", (), pairs, "memory")
+
     def survey(self) -> Call[Survey]:
         return Call("read", (), read_survey, "survey")
 

@@ -43,14 +43,15 @@ def kind(error: BaseException) -> Failure:
     message = str(error)
     if isinstance(error, rx.NoScriptError) or "NOSCRIPT" in message[:40]:
         return Failure.NO_SCRIPT
-    if isinstance(error, (rx.AuthenticationError, rx.AuthorizationError, rx.NoPermissionError)):
+    denied = isinstance(error, (rx.AuthenticationError, rx.AuthorizationError, rx.NoPermissionError))
+    if denied or any(words in message for words in _REFUSED):
         return Failure.DENIED
     if isinstance(
         error, (rx.BusyLoadingError, rx.ReadOnlyError, rx.TryAgainError, rx.ClusterDownError, rx.MasterDownError)
     ):
         return Failure.TRANSIENT
     if isinstance(error, (rx.ConnectionError, rx.TimeoutError, OSError, EOFError)):
-        return Failure.DENIED if any(words in message for words in _REFUSED) else Failure.LOST
+        return Failure.LOST
     if isinstance(error, rx.OutOfMemoryError) or message.startswith("OOM"):
         return Failure.FULL
     if message.startswith(_TRANSIENT):
@@ -76,7 +77,9 @@ def explain(error: BaseException, url: str, op: str) -> BackendError:
 
 def unusable(error: Exception, op: str) -> BackendError:
     """The error to raise for a call that cannot be put on the wire, or whose reply makes no sense."""
-    return BackendError(f"{op}: what was to be sent, or what came back, cannot be used: {type(error).__name__}: {error}")
+    return BackendError(
+        f"{op}: what was to be sent, or what came back, cannot be used: {type(error).__name__}: {error}"
+    )
 
 
 def blames_the_call(error: BaseException) -> bool:
@@ -87,5 +90,7 @@ def blames_the_call(error: BaseException) -> bool:
 
 def _denied_hint(message: str) -> str:
     if any(words in message for words in _REFUSED[:2]):
-        return "it wants a password: give it in redis_url, as redis://:PASSWORD@HOST:PORT/0 or redis://USER:PASSWORD@..."
+        return (
+            "it wants a password: give it in redis_url, as redis://:PASSWORD@HOST:PORT/0 or redis://USER:PASSWORD@..."
+        )
     return "check the user and the password in redis_url, and what the server's ACL allows that user"

@@ -62,6 +62,7 @@ KEYS: tuple[Key, ...] = (
     Key("cancels:<worker>", "set", "ids of running jobs that this worker should stop", "an hour"),
     Key("metrics", "hash", "process metrics summed over all workers; field = JSON array, see telemetry"),
     Key("exemplars", "hash", "the latest exemplar of a metric's series; same fields as `metrics`"),
+    Key("exporter", "string", "which exporter shows the metrics, while there are several", "a minute after its last scrape"),
     Key("flushed:<source>", "string", "the last flush that was counted from this process, so that none counts twice", "an hour"),
 )  # fmt: skip
 

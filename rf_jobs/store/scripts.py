@@ -14,7 +14,7 @@ from importlib.resources import files
 _LIBS = {"finish": ("crash",), "reclaim": ("crash",)}
 NAMES = (
     "beat", "bury_parked", "bye", "cancel", "clear", "enqueue", "fetch", "finish", "flush", "forget", "hello", "keep",
-    "pause", "reclaim", "revive", "survey", "unpark", "watch",
+    "lease", "memory", "pause", "reclaim", "revive", "survey", "unpark", "watch",
 )  # fmt: skip
 _REFUSED_WHEN_FULL = ("enqueue",)
 

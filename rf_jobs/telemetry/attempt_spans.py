@@ -74,11 +74,10 @@ def is_child(mode: Mode, *, attempt: int, waited: float, tracestate: str, creati
 class AttemptSpans:
     """Goes around handlers, and keeps what is to be written until the event of the attempt's end arrives."""
 
-    def __init__(self, writer: SpanWriter, mode: Mode, *, by_class: bool, lane: LaneSpans | None = None) -> None:
+    def __init__(self, writer: SpanWriter, mode: Mode, *, lane: LaneSpans | None = None) -> None:
         self._writer = writer
         self._lane = lane
         self._mode: Mode = mode
-        self._by_class = by_class
         self._open: dict[str, Run] = {}
 
     async def around(self, ctx: JobContext, handle: Callable[[], Awaitable[Any]]) -> Any:
@@ -126,11 +125,10 @@ class AttemptSpans:
     def _start(
         self, ctx: JobContext, ids: tuple[int, int], creation: Traceparent | None, start_ns: int, *, forced: bool = False
     ) -> Span | None:  # fmt: skip
-        attributes = self._writer.attributes("process", ctx.queue, ctx.job_class, ctx.id)
-        attributes["messaging.message.conversation_id"] = ctx.conversation or ctx.id
+        attributes = self._writer.attributes("process", ctx.queue, ctx.job_class, ctx.id, ctx.conversation)
         attributes["rf_jobs.job.attempt"] = ctx.attempt
         span = self._writer.start(
-            f"process {ctx.job_class if self._by_class else ctx.queue}", SpanKind.CONSUMER, attributes=attributes,
+            self._writer.name("process", ctx.queue, ctx.job_class), SpanKind.CONSUMER, attributes=attributes,
             parent=None if creation is None else span_context(creation, ctx.tracestate),
             links=self._links(ctx), ids=ids, start_ns=start_ns, forced=forced,
         )  # fmt: skip
@@ -198,7 +196,6 @@ class AttemptSpans:
     def _write_to_lane(self, lane: LaneSpans, run: Run, event: AttemptEnded, outcome: str) -> None:
         ctx = run.ctx
         lane.write(
-            f"process {ctx.job_class if self._by_class else ctx.queue}",
             ctx, (run.trace_id, run.span_id),
             run.parent.span_id if run.parent is not None else 0, (run.start_ns, run.end_ns), event, outcome,
         )  # fmt: skip
@@ -216,10 +213,11 @@ class AttemptSpans:
 
 
 def _must_be_seen(ctx: JobContext, error: BaseException | None) -> bool:
-    """Whether an attempt that was not sampled is recorded all the same: it failed, timed out or was stopped."""
+    """Whether an attempt that was not sampled is recorded all the same: it failed, timed out or was stopped. Asking for
+    another try after the last one is a failure."""
     if error is None:
         return ctx.cancelled
-    return not isinstance(error, (Snooze, Discard, Retry))
+    return not isinstance(error, (Snooze, Discard, Retry)) or (isinstance(error, Retry) and ctx.is_final_attempt)
 
 
 def _facts(ctx: JobContext, event: AttemptEnded, outcome: str) -> Attributes:

@@ -13,7 +13,8 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from rf_jobs.model.envelope import Envelope, Headers
 from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched
-from rf_jobs.telemetry.spans import Failure, SpanWriter
+from rf_jobs.telemetry.lookup import Found, Lookup
+from rf_jobs.telemetry.spans import Failure, SpanWriter, link_to
 from rf_jobs.telemetry.traceparent import MAX_STATE, is_sampled, parse, text_of
 from rf_jobs.words.timing import mono
 
@@ -51,9 +52,9 @@ _batch: ContextVar[_Batch | None] = ContextVar("rf_jobs_batch", default=None)
 class DispatchSpans:
     """Opens a span when a dispatch is prepared, ends it when the store has answered."""
 
-    def __init__(self, writer: SpanWriter, *, by_class: bool) -> None:
+    def __init__(self, writer: SpanWriter, lookup: Lookup) -> None:
         self._writer = writer
-        self._by_class = by_class
+        self._lookup = lookup
         self._open: dict[str, Span] = {}
 
     # --- one job -------------------------------------------------------------------------------------------------
@@ -92,10 +93,8 @@ class DispatchSpans:
         return trace_id, span_id, sampling.keeps(trace_id) and sampling.take()
 
     def _start(self, letter: Envelope, headers: Headers, parent: SpanContext | None, ids: tuple[int, int]) -> Span:
-        attributes = self._writer.attributes("send", letter.queue, letter.job, letter.id)
-        if headers.cv:
-            attributes["messaging.message.conversation_id"] = headers.cv
-        name = f"send {letter.job if self._by_class else letter.queue}"
+        attributes = self._writer.attributes("send", letter.queue, letter.job, letter.id, headers.cv)
+        name = self._writer.name("send", letter.queue, letter.job)
         return self._writer.start(name, SpanKind.PRODUCER, attributes=attributes, parent=parent, ids=ids)
 
     def _keep(self, job_id: str, span: Span) -> None:
@@ -117,11 +116,20 @@ class DispatchSpans:
             span.end()
 
     def deduplicated(self, event: JobDeduplicated) -> None:
-        """It was there already."""
+        """It was there already: linked to the dispatch that brought it, unless that was this one, sent again."""
         span = self._open.pop(event.job_id, None)
-        if span is not None:
-            span.set_attribute("rf_jobs.dispatch.result", "duplicate")
-            span.end()
+        if span is None:
+            return
+        span.set_attribute("rf_jobs.dispatch.result", "duplicate")
+        own, end_ns = span.get_span_context(), time.time_ns()
+
+        def finish(found: Found) -> None:
+            for link in link_to(found.traceparent, "creation", event.job_id):
+                if link.context.span_id != own.span_id:
+                    span.add_link(link.context, link.attributes)
+            span.end(end_ns)
+
+        self._lookup.ask(event.job_id, finish)
 
     def rejected(self, event: DispatchRejected) -> None:
         """It is not in the store: a failure, recorded in any case."""
@@ -138,15 +146,15 @@ class DispatchSpans:
 
     def _late(self, event: DispatchRejected) -> Span | None:
         where = parse(event.traceparent)
-        if where is None or where.sampled:
+        if where is not None and where.sampled:
             return None
-        attributes = self._writer.attributes("send", event.queue, event.job_class, event.job_id)
-        name = f"send {event.job_class if self._by_class else event.queue}"
-        start_ns = time.time_ns() - round((mono() - event.began) * 1e9)
-        ids = (where.trace_id, where.span_id)
+        attributes = self._writer.attributes("send", event.queue, event.job_class, event.job_id, conversation.get())
         return self._writer.start(
-            name, SpanKind.PRODUCER, attributes=attributes, ids=ids, start_ns=start_ns, forced=True
-        )
+            self._writer.name("send", event.queue, event.job_class), SpanKind.PRODUCER, attributes=attributes,
+            # One that was refused before it had a context of its own is still its caller's.
+            parent=_ambient() if where is None else None, ids=None if where is None else (where.trace_id, where.span_id),
+            start_ns=time.time_ns() - round((mono() - event.began) * 1e9), forced=True,
+        )  # fmt: skip
 
     # --- many ----------------------------------------------------------------------------------------------------
 
@@ -189,15 +197,15 @@ class DispatchSpans:
 
     def _close_batch(self, batch: _Batch, span: Span) -> None:
         """Only now is it known where they went."""
+        queue = "*"
         if len(batch.queues) == 1:
             (queue,) = batch.queues
             span.set_attribute("messaging.destination.name", queue)
-            span.update_name(f"send {queue}")
+        name = ""
         if len(batch.classes) == 1:
             (name,) = batch.classes
             span.set_attribute("rf_jobs.job.class", name)
-            if self._by_class:
-                span.update_name(f"send {name}")
+        span.update_name(self._writer.name("send", queue, name))
         span.end()
 
     def close(self) -> None:

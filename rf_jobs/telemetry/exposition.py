@@ -9,6 +9,7 @@ the format. Families come in the table's order, series sorted, so that two scrap
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -23,6 +24,7 @@ from rf_jobs.telemetry import names
 from rf_jobs.telemetry.cells import Cell, Exemplar, Histogram, MetricStore
 from rf_jobs.telemetry.cells import Counter as CounterCell
 from rf_jobs.telemetry.names import Metric, metric_name
+from rf_jobs.words.version import package_version
 
 
 @dataclass
@@ -37,6 +39,11 @@ class Reading:
     """Of a histogram: observations by the upper bound of their bucket, not cumulative, ``inf`` included."""
     exemplars: dict[float, Exemplar] = field(default_factory=dict)
     """The latest by bucket; a counter's stands under ``inf``."""
+
+
+def build_info(server: str) -> Reading:
+    """The versions of this process and of the server that it works with."""
+    return Reading(names.BUILD_INFO, (package_version(), platform.python_version(), server), 1.0)
 
 
 Source = MetricStore | Callable[[], Iterable[Reading]]

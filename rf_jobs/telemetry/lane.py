@@ -15,7 +15,7 @@ from opentelemetry.context import attach, set_value
 
 from rf_jobs.telemetry.posting import Poster
 
-BATCH_BYTES = 512 << 10
+BATCH_BYTES = 128 << 10
 """When so much waits it is sent, without waiting for the next time."""
 MAX_BYTES = 8 << 20
 _HEAD = Struct(">BB16sBB8s")  # trace_id = 1, span_id = 2

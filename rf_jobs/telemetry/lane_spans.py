@@ -40,21 +40,23 @@ _LINKS = {
 class LaneSpans:
     """Encodes attempts and hands them to the lane."""
 
-    def __init__(self, lane: Lane, static: Callable[[str, str, str], Attributes], *, links: bool) -> None:
+    def __init__(
+        self, lane: Lane, name: Callable[[str, str, str], str], static: Callable[[str, str, str], Attributes], *, links: bool
+    ) -> None:  # fmt: skip
         self._lane = lane
+        self._name = name
         self._static = static
-        """Attributes that an operation, a queue and a class decide."""
+        """Attributes that an operation, a queue and a class decide, as they do the name."""
         self._links = links
         self._templates: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._worker: tuple[str, bytes] = ("", b"")
         self._outcomes: dict[tuple[str, int, int], bytes] = {}
 
     def write(
-        self, name: str, ctx: JobContext, ids: tuple[int, int], parent: int, times: tuple[int, int], ended: AttemptEnded,
-        outcome: str,
+        self, ctx: JobContext, ids: tuple[int, int], parent: int, times: tuple[int, int], ended: AttemptEnded, outcome: str
     ) -> None:  # fmt: skip
         """One attempt. ``times``: start and end in ns."""
-        title, static = self._template(name, ctx)
+        title, static = self._template(ctx)
         if self._worker[0] != ended.worker:
             self._worker = (ended.worker, attribute("rf_jobs.worker.id", ended.worker))
         start_ns = times[0]
@@ -78,11 +80,12 @@ class LaneSpans:
                 rest.append(_linked("previous_attempt", ctx.previous_traceparent, job_id))
         self._lane.add(span(ids, parent, title, start_ns, times[1], rest, ctx.tracestate if parent else ""))
 
-    def _template(self, name: str, ctx: JobContext) -> tuple[bytes, bytes]:
+    def _template(self, ctx: JobContext) -> tuple[bytes, bytes]:
         key = (ctx.queue, ctx.job_class)
         template = self._templates.get(key)
         if template is None:
             static = self._static("process", ctx.queue, ctx.job_class)
+            name = self._name("process", ctx.queue, ctx.job_class)
             template = (named(name), b"".join(attribute(fact, value) for fact, value in static.items()))
             if len(self._templates) < MAX_TEMPLATES:
                 self._templates[key] = template

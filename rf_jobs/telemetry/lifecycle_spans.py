@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind
@@ -13,8 +14,8 @@ from rf_jobs.model import events as ev
 from rf_jobs.model.events import AttemptEnded, EventBus, FailedAttempt, JobEvent
 from rf_jobs.telemetry.attempt_spans import AttemptSpans, Mode, is_child
 from rf_jobs.telemetry.lookup import Found, Lookup
-from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, link_to
-from rf_jobs.telemetry.traceparent import attempt_ids, parse, text_of
+from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, link_to, span_context
+from rf_jobs.telemetry.traceparent import Traceparent, attempt_ids, parse, text_of
 
 LAGGED_MS = 1_000
 """Jobs promoted later than this are worth a span even in a trace that was not sampled."""
@@ -23,6 +24,17 @@ _OUTCOMES: dict[type[AttemptEnded], str] = {
     ev.JobCompleted: "success", ev.JobRetried: "retry", ev.JobDied: "dead", ev.JobDiscarded: "cancelled",
     ev.JobSnoozed: "released", ev.JobReleased: "released", ev.JobCrashed: "lost", ev.AttemptLost: "lost",
 }  # fmt: skip
+
+
+class _Job(NamedTuple):
+    """What the spans below an attempt's say of its job."""
+
+    job_class: str
+    conversation: str
+    creation: str
+    """traceparent of its dispatch."""
+    previous: str
+    """traceparent of the attempt before."""
 
 
 class LifecycleSpans:
@@ -75,29 +87,40 @@ class LifecycleSpans:
     def _on_ended(self, event: AttemptEnded) -> None:
         run = self._attempts.take(event.trace) if event.trace else None
         failure = _failure(event)
-        context: SpanContext | None = None
-        ended_ns, creation, previous = self._began(), "", ""
+        times = (self._began(), time.time_ns())
         if run is not None:
             context = self._attempts.finish(run, event, _OUTCOMES[type(event)], failure)
-            ended_ns, creation, previous = run.end_ns, run.ctx.traceparent, run.ctx.previous_traceparent
-        elif failure is not None and event.attempt:
-            context = self._unseen(event, failure)
-        if isinstance(event, ev.JobRetried) and context is not None:
-            self._retry(event, context, ended_ns)
-        elif isinstance(event, ev.JobDied) and failure is not None:
-            self._dead_letter(event, failure, context, ended_ns, creation, previous)
+            ctx = run.ctx
+            job = _Job(ctx.job_class, ctx.conversation, ctx.traceparent, ctx.previous_traceparent)
+            self._after(event, failure, context, job, (run.end_ns, times[1]))
+        elif failure is not None:
+            self._lookup.ask(event.job_id, lambda found: self._unseen(event, failure, found, times))
 
-    def _unseen(self, event: AttemptEnded, failure: Failure) -> SpanContext:
-        """A failure before the handler was reached, or beside the worker: from what the event says alone."""
-        attributes = self._writer.attributes("process", event.queue, event.job_class, event.job_id)
+    def _unseen(self, event: AttemptEnded, failure: Failure, found: Found, times: tuple[int, int]) -> None:
+        """A failure before the handler was reached, or beside the worker: from what the event and the store say."""
+        job = _Job(event.job_class or found.job_class, found.conversation, found.traceparent, "")
+        context: SpanContext | None = None
+        if event.attempt:  # a parked job that nobody could run has made none
+            context = self._write_unseen(event, failure, found, job, times[0])
+        self._after(event, failure, context, job, times)
+
+    def _write_unseen(
+        self, event: AttemptEnded, failure: Failure, found: Found, job: _Job, end_ns: int
+    ) -> SpanContext:  # fmt: skip
+        attributes = self._writer.attributes("process", event.queue, job.job_class, event.job_id, job.conversation)
         attributes["rf_jobs.job.attempt"] = event.attempt
         attributes["rf_jobs.job.outcome"] = _OUTCOMES[type(event)]
         attributes["rf_jobs.job.queue_wait_ms"] = round(event.wait * 1000)
         attributes["rf_jobs.worker.id"] = event.worker
         attributes["rf_jobs.sampling.reason"] = "failure"
-        end_ns = self._began()
+        own = parent = None
+        if found.attempt == event.attempt and found.token.partition(".")[0] == event.worker:  # else it has run since
+            own, parent = self._attempt(event.job_id, found.token, event.attempt, event.wait, found)
         span = self._writer.start(
-            f"process {event.queue}", SpanKind.CONSUMER, attributes=attributes,
+            self._writer.name("process", event.queue, job.job_class), SpanKind.CONSUMER, attributes=attributes,
+            parent=None if parent is None else span_context(parent, found.tracestate),
+            links=link_to(found.traceparent, "creation", event.job_id),
+            ids=None if own is None else (own.trace_id, own.span_id),
             start_ns=end_ns - round(event.duration * 1e9), forced=True,
         )  # fmt: skip
         self._writer.fail(span, failure)
@@ -105,38 +128,38 @@ class LifecycleSpans:
         span.end(end_ns)
         return span.get_span_context()
 
-    def _retry(self, event: ev.JobRetried, parent: SpanContext, start_ns: int) -> None:
-        attributes = self._writer.attributes("retry", event.queue, event.job_class, event.job_id)
+    def _after(
+        self, event: AttemptEnded, failure: Failure | None, context: SpanContext | None, job: _Job, times: tuple[int, int]
+    ) -> None:  # fmt: skip
+        """What hangs below the attempt's span."""
+        if isinstance(event, ev.JobRetried) and context is not None:
+            self._retry(event, context, job, times[0])
+        elif isinstance(event, ev.JobDied) and failure is not None:
+            self._dead_letter(event, failure, context, job, times)
+
+    def _retry(self, event: ev.JobRetried, parent: SpanContext, job: _Job, start_ns: int) -> None:
+        attributes = self._writer.attributes("retry", event.queue, job.job_class, event.job_id, job.conversation)
         attributes["rf_jobs.job.retry_delay_ms"] = round(event.delay * 1000)
         attributes["rf_jobs.job.next_attempt"] = event.attempt + 1
         if event.error_type:
             attributes["error.type"] = self._writer.error_type(event.error_type)
         self._writer.write(
-            f"retry {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=start_ns, parent=parent
-        )
+            self._writer.name("retry", event.queue, job.job_class), SpanKind.CLIENT, attributes=attributes,
+            start_ns=start_ns, parent=parent,
+        )  # fmt: skip
 
     def _dead_letter(
-        self, event: ev.JobDied, failure: Failure, parent: SpanContext | None, start_ns: int, creation: str, previous: str
+        self, event: ev.JobDied, failure: Failure, parent: SpanContext | None, job: _Job, times: tuple[int, int]
     ) -> None:  # fmt: skip
-        end_ns = time.time_ns()
-
-        def write(found: Found) -> None:
-            attributes = self._writer.attributes(
-                "dead_letter", event.queue, event.job_class or found.job_class, event.job_id
-            )
-            attributes["rf_jobs.job.attempt"] = event.attempt
-            attributes["rf_jobs.job.total_ms"] = round(event.total * 1000)
-            links = link_to(creation or found.traceparent, "creation", event.job_id)
-            links += link_to(previous, "previous_attempt", event.job_id)
-            self._writer.write(
-                f"dead_letter {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=start_ns, end_ns=end_ns,
-                parent=parent, links=links, failure=failure,
-            )  # fmt: skip
-
-        if creation:
-            write(Found())
-        else:
-            self._lookup.ask(event.job_id, write)
+        attributes = self._writer.attributes("dead_letter", event.queue, job.job_class, event.job_id, job.conversation)
+        attributes["rf_jobs.job.attempt"] = event.attempt
+        attributes["rf_jobs.job.total_ms"] = round(event.total * 1000)
+        links = link_to(job.creation, "creation", event.job_id)
+        links += link_to(job.previous, "previous_attempt", event.job_id)
+        self._writer.write(
+            self._writer.name("dead_letter", event.queue, job.job_class), SpanKind.CLIENT, attributes=attributes,
+            start_ns=times[0], end_ns=times[1], parent=parent, links=links, failure=failure,
+        )  # fmt: skip
 
     # --- what operators do ---------------------------------------------------------------------------------------
 
@@ -155,14 +178,13 @@ class LifecycleSpans:
         parent, start_ns, end_ns = _ambient(), self._began(), time.time_ns()
 
         def write(found: Found) -> None:
-            attributes = self._writer.attributes(
-                operation, event.queue, event.job_class or found.job_class, event.job_id
-            )
+            name = event.job_class or found.job_class
+            attributes = self._writer.attributes(operation, event.queue, name, event.job_id, found.conversation)
             if stage:
                 attributes["rf_jobs.cancel.stage"] = stage
             self._writer.write(
-                f"{operation} {event.queue}", kind, attributes=attributes, start_ns=start_ns, end_ns=end_ns, parent=parent,
-                links=link_to(found.traceparent, "creation", event.job_id),
+                self._writer.name(operation, event.queue, name), kind, attributes=attributes, start_ns=start_ns,
+                end_ns=end_ns, parent=parent, links=link_to(found.traceparent, "creation", event.job_id),
             )  # fmt: skip
 
         self._lookup.ask(event.job_id, write)
@@ -181,37 +203,39 @@ class LifecycleSpans:
         start_ns, end_ns = self._began(), time.time_ns()
 
         def write(found: Found) -> None:
-            attributes = self._writer.attributes(
-                "reclaim", event.queue, event.job_class or found.job_class, event.job_id
-            )
+            name = event.job_class or found.job_class
+            attributes = self._writer.attributes("reclaim", event.queue, name, event.job_id, found.conversation)
             attributes["rf_jobs.lease.owner"] = event.worker
+            if event.attempt:
+                attributes["rf_jobs.job.attempt"] = event.attempt
+            if found.silent_ms is not None:
+                attributes["rf_jobs.reclaim.silent_for_ms"] = found.silent_ms
             attributes["rf_jobs.job.crashes"] = event.crashes
             attributes["rf_jobs.job.outcome"] = "lost" if event.state == "ready" else event.state
             links = link_to(found.traceparent, "creation", event.job_id)
-            links += link_to(self._lost_attempt(event, found), "lost_attempt", event.job_id)
+            if event.token:
+                lost, _ = self._attempt(event.job_id, event.token, event.attempt, event.wait, found)
+                links += link_to(text_of(*lost), "lost_attempt", event.job_id)
             self._writer.write(
-                f"reclaim {event.queue}", SpanKind.INTERNAL, attributes=attributes, start_ns=start_ns, end_ns=end_ns,
-                links=links, failure=Failure("WorkerLost", "", ""),
+                self._writer.name("reclaim", event.queue, name), SpanKind.INTERNAL, attributes=attributes,
+                start_ns=start_ns, end_ns=end_ns, links=links, failure=Failure("WorkerLost", "", ""),
             )  # fmt: skip
 
-        self._lookup.ask(event.job_id, write)
+        self._lookup.ask(event.job_id, write, worker=event.worker)
 
-    def _lost_attempt(self, event: ev.JobReclaimed, found: Found) -> str:
-        """The traceparent that the lost attempt had: its ids follow from the lease."""
-        if not event.token:
-            return ""
-        ids = attempt_ids(event.job_id, event.token)
+    def _attempt(
+        self, job_id: str, token: str, attempt: int, waited: float, found: Found
+    ) -> tuple[Traceparent, Traceparent | None]:
+        """Where an attempt's span is, and its parent: its ids follow from the lease."""
+        ids = attempt_ids(job_id, token)
         own, span_id = int(ids[:32], 16), int(ids[32:], 16)
-        creation = parse(found.traceparent)
+        where, state = found.traceparent, found.tracestate
+        creation = parse(where)
         if creation is not None and is_child(
-            self._mode,
-            attempt=event.attempt,
-            waited=event.wait,
-            tracestate=found.tracestate,
-            creation=found.traceparent,
+            self._mode, attempt=attempt, waited=waited, tracestate=state, creation=where
         ):
-            return text_of(creation.trace_id, span_id, creation.flags)
-        return text_of(own, span_id, int(self._writer.sampling.keeps(own)))
+            return Traceparent(creation.trace_id, span_id, creation.flags), creation
+        return Traceparent(own, span_id, int(self._writer.sampling.keeps(own))), None
 
     def _on_promoted(self, event: ev.JobsPromoted) -> None:
         if not self._samples(anyway=event.lag_ms > LAGGED_MS):

@@ -1,8 +1,8 @@
 """Logs: lines on standard error for those who run something, as text for people or as JSON for collectors; and one line
 for each transition of a job. A payload is never in them, nor a result; with ``redact_exceptions`` no message either.
 
-Fields of a job stand in ``record.rf_job``, what was said beside the message in ``record.rf_fields``. The ids of the span
-that is current, or of the attempt that a line is about, stand beside them as ``trace_id`` and ``span_id``.
+Fields of a job stand in ``record.rf_job``, what was said beside the message in ``record.rf_fields``. A line has the ids of
+the attempt that it is about, of the span that is current, or of the attempt that wrote it with ``ctx.log``.
 """
 
 from __future__ import annotations
@@ -104,10 +104,10 @@ def trace_ids(record: logging.LogRecord) -> tuple[str, str]:
     if told:
         return told[3:35], told[36:52]
     api: Any = sys.modules.get("opentelemetry.trace")
-    if api is None:
-        return "", ""
-    current = api.get_current_span().get_span_context()
-    return (f"{current.trace_id:032x}", f"{current.span_id:016x}") if current.is_valid else ("", "")
+    current = None if api is None else api.get_current_span().get_span_context()
+    if current is not None and current.is_valid:
+        return f"{current.trace_id:032x}", f"{current.span_id:016x}"
+    return getattr(record, "trace_id", ""), getattr(record, "span_id", "")
 
 
 class TextFormatter(logging.Formatter):

@@ -40,8 +40,8 @@ RELEASE_REASONS = ("rate_limit", "concurrency", "snooze", "shutdown")
 CANCEL_STAGES = ("queued", "running")
 FETCH_RESULTS = ("hit", "empty", "error")
 WORKER_STATES = ("running", "quiet", "stopping", "stale")
-REDIS_OPS = ("dispatch", "fetch", "ack", "extend", "promote", "reclaim", "flush")
-COLLECT_STAGES = ("survey", "metrics", "workers", "redis")
+REDIS_OPS = ("dispatch", "fetch", "ack", "extend", "reclaim", "flush", "admin", "read", "connect")
+COLLECT_STAGES = ("survey", "metrics", "workers", "redis", "memory")
 DROPPED_KINDS = ("series", "span", "delta")
 SPAN_STATES = ("recorded", "sampled_out", "exported", "failed")
 
@@ -163,6 +163,11 @@ QUEUE_AGE_OBJECTIVE = Metric(
     "rf_queue_age_objective_seconds", "gauge", "The age of the oldest ready job that the configuration allows.",
     _QUEUE, "seconds", "exporter",
 )  # fmt: skip
+QUEUE_MEMORY = Metric(
+    "rf_queue_memory_bytes", "gauge",
+    "About how much of the server's memory the queue takes, from a few jobs of each state; looked at once a minute.",
+    _QUEUE, "bytes", "exporter",
+)  # fmt: skip
 DEAD_LETTER_AGE = Metric(
     "rf_dead_letter_oldest_age_seconds", "gauge", "How long the oldest dead letter has lain there; 0 if none does.",
     _QUEUE, "seconds", "exporter",
@@ -229,8 +234,18 @@ REDIS_EVICTS = Metric(
     "rf_redis_maxmemory_evicts", "gauge", "1 if the server's eviction policy may throw jobs away, else 0.",
     (), "", "exporter",
 )  # fmt: skip
+REDIS_REPLICATION_LAG = Metric(
+    "rf_redis_replication_lag_seconds", "gauge",
+    "Since when the replica that is furthest behind has acknowledged nothing; 0 without replicas.",
+    (), "seconds", "exporter",
+)  # fmt: skip
 
 # ---------------------------------------------------------------- the exporter and the telemetry itself
+
+EXPORTER_ACTIVE = Metric(
+    "rf_exporter_active", "gauge", "1 on the exporter that shows the metrics, 0 on one that stands by.",
+    (), "", "exporter",
+)  # fmt: skip
 
 EXPORTER_COLLECT = Metric(
     "rf_exporter_collect_duration_seconds", "gauge", "How long the last reading of the store took.",

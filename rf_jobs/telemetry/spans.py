@@ -80,13 +80,14 @@ class Failure:
 
 class SpanWriter:
     """Makes spans with one tracer. ``sampling`` is shared by all who decide; ``redact`` keeps exceptions' messages and
-    tracebacks out."""
+    tracebacks out; ``by_class`` names spans after classes instead of queues."""
 
     def __init__(
         self, provider: TracerProvider, logger_provider: LoggerProvider | None, sampling: Sampling, cells: MetricStore, *,
-        version: str, redis_url: str, redact: bool,
+        version: str, redis_url: str, redact: bool, by_class: bool = False,
     ) -> None:  # fmt: skip
         self.sampling = sampling
+        self._by_class = by_class
         self._tracer = provider.get_tracer(SCOPE, version, SCHEMA_URL)
         self._is_sdk = hasattr(self._tracer, "id_generator") and hasattr(self._tracer, "sampler")
         self._logger = logger_provider.get_logger(SCOPE, version, SCHEMA_URL) if logger_provider is not None else None
@@ -98,8 +99,15 @@ class SpanWriter:
         self.sampled_out = cells.counter(names.TELEMETRY_SPANS, "sampled_out")
         self.dropped = cells.counter(names.TELEMETRY_DROPPED, "span")
 
-    def attributes(self, operation: str, queue: str, job_class: str = "", job_id: str = "") -> Attributes:
-        """What every span has from its start."""
+    def name(self, operation: str, queue: str, job_class: str = "") -> str:
+        """What a span is called: the operation, and the queue, or the class's short name where that is wanted and known."""
+        short = job_class.rpartition(":")[2].rpartition(".")[2] if self._by_class else ""
+        return f"{operation} {short or queue}"
+
+    def attributes(
+        self, operation: str, queue: str, job_class: str = "", job_id: str = "", conversation: str = ""
+    ) -> Attributes:
+        """What every span has from its start. A job without a ``conversation`` is one of its own."""
         found: Attributes = {
             "messaging.system": SYSTEM,
             "messaging.operation.name": operation,
@@ -111,7 +119,7 @@ class SpanWriter:
             found["rf_jobs.job.class"] = job_class
         if job_id:
             found["messaging.message.id"] = job_id
-            found["messaging.message.conversation_id"] = job_id
+            found["messaging.message.conversation_id"] = conversation or job_id
         return found
 
     def start(

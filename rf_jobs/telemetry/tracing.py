@@ -38,18 +38,14 @@ class Tracing(Middleware):
         writer = SpanWriter(
             providers.tracer, providers.logger, sampling, cells,
             version=version, redis_url=manager.settings.jobs.redis_url, redact=settings.redact_exceptions,
+            by_class=settings.span_name == "class",
         )  # fmt: skip
-        by_class = settings.span_name == "class"
-        self._dispatches = DispatchSpans(writer, by_class=by_class)
-        self._attempts = AttemptSpans(
-            writer,
-            settings.trace,
-            by_class=by_class,
-            lane=None
-            if providers.lane is None
-            else LaneSpans(providers.lane, writer.attributes, links=settings.trace != "new"),
-        )
         self._lookup = Lookup(manager.store)
+        self._dispatches = DispatchSpans(writer, self._lookup)
+        lane = None
+        if providers.lane is not None:
+            lane = LaneSpans(providers.lane, writer.name, writer.attributes, links=settings.trace != "new")
+        self._attempts = AttemptSpans(writer, settings.trace, lane=lane)
         self._lifecycle = LifecycleSpans(manager.bus, writer, self._attempts, self._lookup, settings.trace)
         bus = manager.bus
         self._ends = [

@@ -57,7 +57,7 @@ async def telemetry(
     process that it is for, after a fork. Raises ``ConfigError`` where an extra is missing, ``WorkerError`` where the
     worker's HTTP port can't be had.
     """
-    cells = MetricStore(max_series_per_metric=settings.max_series_per_metric)
+    cells = MetricStore(max_series_per_metric=settings.max_series_per_metric, max_job_classes=settings.max_job_classes)
     async with AsyncExitStack() as stack:
         if settings.metrics:
             known = known_pairs(registry, manager.settings.jobs.default_queue, pool.queues if pool else ())
@@ -70,7 +70,7 @@ async def telemetry(
         lines = LifecycleLog(manager.bus, redact=settings.redact_exceptions)
         stack.callback(lines.close)
         if pool is not None and pool.config.settings.http_port is not None:
-            render = _renderer(cells, settings.metric_namespace) if settings.metrics else None
+            render = _renderer(manager, cells, settings.metric_namespace) if settings.metrics else None
             await _serve(stack, pool, render)
         yield
 
@@ -120,7 +120,7 @@ async def _serve(stack: AsyncExitStack, pool: Pool, render: Render | None) -> No
     pool.port = await probes.start(worker.http_host, worker.http_port or 0)
 
 
-def _renderer(cells: MetricStore, namespace: str) -> Render:
+def _renderer(manager: QueueManager, cells: MetricStore, namespace: str) -> Render:
     def render(accept: str) -> tuple[bytes, str]:
         # At the first scrape: a worker that nobody scrapes never loads it.
         from prometheus_client import REGISTRY  # noqa: PLC0415
@@ -128,7 +128,8 @@ def _renderer(cells: MetricStore, namespace: str) -> Render:
         from rf_jobs.telemetry import exposition  # noqa: PLC0415
 
         # The library's own registry has the process, the garbage collector, and the application's metrics.
-        both = exposition.Together(exposition.MetricsCollector(cells, namespace=namespace), REGISTRY)
-        return exposition.render(both, accept)
+        build = exposition.build_info(manager.store.server.version)
+        ours = exposition.MetricsCollector(cells, lambda: [build], namespace=namespace)
+        return exposition.render(exposition.Together(ours, REGISTRY), accept)
 
     return render

@@ -114,6 +114,7 @@ class TelemetrySettings:
         Annotated[str, Meta(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$")], Meta(description="put before each metric's name")
     ] = ""
     max_series_per_metric: Annotated[Positive, Meta(description="further label values become `_other`")] = 1_000
+    max_job_classes: Annotated[Positive, Meta(description="further job classes become `_other` in metrics")] = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,17 @@ from rf_jobs.worker.orders import Order, announce
 from rf_jobs.worker.pool import WorkerPool
 
 log = logging.getLogger("rf_jobs.worker")
+Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
+"""Entered around a child's pool, in the child."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_child(
     config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
-    attach: Callable[[WorkerPool], AbstractAsyncContextManager[None]] | None, parent: int,
+    attach: Attach | None, parent: int,
 ) -> int:  # fmt: skip
-    """Run a pool until SIGTERM, or until the supervisor is gone; answers with the exit code."""
+    """Run a pool until SIGTERM, until it was ordered to retire and has, or until the supervisor is gone; answers with the exit
+    code. Forked with ``STOP_SIGNALS`` blocked, so that none is lost before there is somebody to hear it."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -47,7 +51,7 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 class _Child:
     def __init__(
         self, config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
-        attach: Callable[[WorkerPool], AbstractAsyncContextManager[None]] | None, parent: int,
+        attach: Attach | None, parent: int,
     ) -> None:  # fmt: skip
         self._config = config
         self._settings = settings
@@ -57,6 +61,7 @@ class _Child:
         self._parent = parent
         self._received = b""
         self._telling: set[asyncio.Task[None]] = set()
+        self._retiring: asyncio.Task[None] | None = None
         self._stops = 0
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -64,6 +69,7 @@ class _Child:
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         self._orders.setblocking(False)
         async with QueueManager(self._settings) as manager:
             pool = WorkerPool(self._config, manager, table=self._table)
@@ -75,6 +81,8 @@ class _Child:
                 watch = asyncio.create_task(self._watch(pool))
                 await self._stop.wait()
                 watch.cancel()
+                if self._retiring is not None:
+                    self._retiring.cancel()
                 await self._shutdown(pool)
                 loop.remove_reader(self._orders.fileno())
         return 0
@@ -92,6 +100,11 @@ class _Child:
             pool.cut_short()
         await calm
         hurry.cancel()
+
+    async def _retire(self, pool: WorkerPool) -> None:
+        """End once the running jobs have; a SIGTERM meanwhile is the first."""
+        await pool.retire()
+        self._stop.set()
 
     def _on_orders(self, pool: WorkerPool) -> None:
         try:
@@ -113,7 +126,9 @@ class _Child:
         *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             order = msgspec.json.decode(line, type=Order)
-            pool.on_beat(order.beaten)
+            pool.on_beat(order.beaten, order.unextended)
+            if order.retire and self._retiring is None:
+                self._retiring = asyncio.create_task(self._retire(pool))
             for told in order.operations:
                 pool.manager.store.observer(*told)
             if order.crashes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -29,6 +29,27 @@ _PLAIN = (
 Queues = Sequence[str] | Mapping[str, int]
 
 
+class WorkerOptions(TypedDict, total=False):
+    """The keywords of ``WorkerConfig``, for type checkers."""
+
+    workers: int
+    queues: Queues
+    max_concurrent_jobs: int
+    processes: int
+    timeout: Duration | None
+    sleep: Duration
+    shutdown_timeout: Duration
+    lease: Duration
+    max_crashes: int
+    park_ttl: Duration
+    max_prefetch: int
+    grace: Duration
+    max_memory_mb: int | None
+    max_jobs: int | None
+    http_host: str
+    http_port: int | None
+
+
 class WorkerConfig:
     """What one ``rf-jobs worker`` does. Each keyword is also a method that answers with a changed copy::
 
@@ -38,7 +59,11 @@ class WorkerConfig:
     order, or by weight where a mapping is given. Durations are seconds or timedeltas. Raises ``ConfigError``.
     """
 
-    def __init__(self, settings: WorkerSettings | None = None, **options: Any) -> None:
+    def __init__(self, settings: WorkerSettings | None = None, **options: Unpack[WorkerOptions]) -> None:
+        if settings is not None and not isinstance(settings, WorkerSettings):
+            raise ConfigError(
+                f"settings is {settings!r}; give a WorkerSettings, or an option by its name: WorkerConfig(workers=4)"
+            )
         self.settings = _merged(settings or WorkerSettings(), options)
 
     @classmethod
@@ -46,7 +71,7 @@ class WorkerConfig:
         """All defaults."""
         return cls()
 
-    def _with(self, **options: Any) -> Self:
+    def _with(self, **options: Unpack[WorkerOptions]) -> Self:
         return type(self)(self.settings, **options)
 
     def workers(self, count: int) -> Self:
@@ -113,9 +138,10 @@ class WorkerConfig:
         return f"WorkerConfig({self.settings!r})"
 
 
-def _merged(settings: WorkerSettings, options: dict[str, Any]) -> WorkerSettings:
+def _merged(settings: WorkerSettings, options: WorkerOptions) -> WorkerSettings:
     changes: dict[str, Any] = {}
-    for name, value in options.items():
+    given: dict[str, Any] = {**options}
+    for name, value in given.items():
         if name in _DURATIONS:
             try:
                 changes[_DURATIONS[name]] = None if value is None else seconds(value, name)

@@ -249,11 +249,19 @@ class Engine:
         """End the waiting of ``stop``."""
         self._hurry.set()
 
+    def take_no_more(self) -> None:
+        """Hand back what is buffered, and what is still accepted."""
+        self._stopping = True
+        self.hand_back()
+
+    async def idle(self) -> None:
+        """Wait until nothing is held any more."""
+        await self._idle.wait()
+
     async def stop(self, patience: float) -> tuple[int, int]:
         """Hand back what is buffered, wait for what runs, then hand that back too. Answers how many ended by themselves
         and how many were cut off."""
-        self._stopping = True
-        self.hand_back()
+        self.take_no_more()
         running = len(self._running)
         await self._quiet(patience, self._hurry)
         cut = [a for a in self._running if not a.stop]

@@ -21,10 +21,9 @@ from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.config import QueueOrder
+from rf_jobs.worker.patience import PATIENCE_SECONDS, Failures
 
 log = logging.getLogger("rf_jobs.worker")
-PATIENCE_SECONDS = 2.0
-"""How long one fetch tries before it says that the server is gone; then it goes on trying."""
 
 
 class Fetcher:
@@ -54,7 +53,7 @@ class Fetcher:
         """Set when a slot may have become free."""
         self._idle_for = sleep
         self._fetching = True
-        self._failures = 0
+        self._failures = Failures()
         self.last_progress = mono()
         """When the server last answered a fetch (monotonic)."""
 
@@ -96,20 +95,15 @@ class Fetcher:
                 log.exception("a fetch failed by a fault of ours")
             await self._failed(error)
             return
-        self._failures = 0
+        self._failures.end()
         self._nonce += 1
         self._fetched(fetched, wanted)
 
     async def _failed(self, error: Exception) -> None:
         """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
-        self._failures += 1
-        log.log(
-            logging.WARNING if self._failures <= 3 or self._failures % 20 == 0 else logging.DEBUG,
-            "%s; trying again",
-            error,
-        )
+        self._failures.add(str(error))
         self._lifecycle.bus.emit(JobsFetched(self._worker, 0, type(error).__name__))
-        await asyncio.sleep(pause_before(self._failures))
+        await self._failures.pause()
 
     def _fetched(self, fetched: Fetched, wanted: int) -> None:
         self.last_progress = mono()
@@ -143,7 +137,7 @@ class Fetcher:
                 raise
             except Exception as error:  # whatever the connection does: the poll is the truth
                 task = asyncio.current_task()
-                if task is not None and task.cancelling():  # a connection that is being closed may swallow the cancellation
+                if task is not None and task.cancelling():  # a connection that is closed may swallow the cancellation
                     raise asyncio.CancelledError from error
                 failures += 1
                 log.debug("waiting for a wake-up failed: %s", error)

@@ -14,25 +14,21 @@ from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.store.failures import blames_the_call
-from rf_jobs.store.redis import pause_before
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.errors import RfJobsError
+from rf_jobs.worker.patience import PATIENCE_SECONDS, Failures
 
 log = logging.getLogger("rf_jobs.worker")
 MAX_ENDS = 500
 GIVE_UP_AFTER = 3
 """So often a single outcome may fail at a server that answers, before it is replaced by one that can be sent."""
-PATIENCE_SECONDS = 2.0
-"""How long one call tries before it says that the server is gone; then it goes on trying."""
 
 
 class Finisher:
     """``run`` goes on until ``drain`` was called and every outcome is delivered. Loses nothing: what the server would not
     take stays leased in the store until its lease runs out."""
 
-    def __init__(
-        self, lifecycle: Lifecycle, retention: Retention, settled: Callable[[Sequence[int]], None]
-    ) -> None:
+    def __init__(self, lifecycle: Lifecycle, retention: Retention, settled: Callable[[Sequence[int]], None]) -> None:
         self._lifecycle = lifecycle
         self._retention = retention
         self._settled = settled
@@ -43,7 +39,7 @@ class Finisher:
         self._limit = MAX_ENDS
         """How many go with one call: fewer after a failure, since one that can't be sent must not hold up the others."""
         self._draining = False
-        self._failures = 0
+        self._failures = Failures()
         self._alone = 0
         """How often the first one failed by itself at a server that answers."""
 
@@ -81,7 +77,8 @@ class Finisher:
         except Exception as error:  # of whatever kind: a worker that tells no outcomes would hold its jobs for ever
             await self._failed(error, ends)
             return
-        self._failures = self._alone = 0
+        self._failures.end()
+        self._alone = 0
         self._limit = min(MAX_ENDS, self._limit * 2)
         self._drop(len(ends))
 
@@ -91,9 +88,7 @@ class Finisher:
 
     async def _failed(self, error: Exception, ends: list[AttemptEnd]) -> None:
         """Unreachable, or it refused. Keep trying, with pauses and ever fewer; what can't be sent alone is given up."""
-        self._failures += 1
-        loud = self._failures <= 3 or self._failures % 20 == 0
-        log.log(logging.WARNING if loud else logging.DEBUG, "%d outcomes wait: %s; trying again", len(ends), error)
+        self._failures.add(f"{len(ends)} outcomes wait: {error}")
         self._limit = max(1, len(ends) // 2)
         if len(ends) == 1 and blames_the_call(error) and await self._answers():
             self._alone += 1
@@ -101,7 +96,7 @@ class Finisher:
                 self._alone = 0
                 self._give_up(ends[0], error)
                 return
-        await asyncio.sleep(pause_before(self._failures))
+        await self._failures.pause()
 
     async def _answers(self) -> bool:
         store = self._lifecycle.store

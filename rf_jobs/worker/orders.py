@@ -1,9 +1,12 @@
-"""What a supervisor tells its children, a JSON line with each heartbeat; and how a child announces what its siblings' deaths
-did. The supervisor forks, so it has no telemetry: it settles in the store, and a living child says so on its bus."""
+"""What a supervisor tells its children, JSON lines of which most come with a heartbeat; and how a child announces what its
+siblings' deaths did. The supervisor forks, so it has no telemetry: it settles in the store, and a living child says so on its bus."""
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
+
+import msgspec
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.model.events import JobReclaimed
@@ -25,10 +28,48 @@ class Crash:
 class Order:
     """One line."""
 
-    beaten: Beaten
-    crashes: list[Crash]
+    beaten: Beaten | None
+    """None where the heartbeat failed, or there was none."""
+    crashes: list[Crash] = field(default_factory=list)
     operations: list[tuple[str, float, str]] = field(default_factory=list)
     """The supervisor's own round trips to the server since the last line: operation, seconds, error."""
+    unextended: int = 0
+    """Extensions of leases that failed with their heartbeats, since the child was started."""
+    retire: bool = False
+    """Take no more jobs, and end when those that run have."""
+
+
+class OrderPipe:
+    """The supervisor's end of the pipe to one child. It never blocks: of a line that the socket does not take whole the rest
+    is kept and goes first, and until it is gone no other line is taken."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._rest = b""
+
+    def send(self, order: Order) -> bool:
+        """Answers with False where the order is dropped: the child is gone, or has not read those before."""
+        try:
+            if not self._flushed():
+                return False
+            self._rest = msgspec.json.encode(order) + b"\n"
+            self._flushed()
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def _flushed(self) -> bool:
+        try:
+            while self._rest:
+                self._rest = self._rest[self._end.send(self._rest) :]
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """The child sees it."""
+        self._end.close()
 
 
 def _fate(state: str) -> str:

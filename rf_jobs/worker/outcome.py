@@ -12,6 +12,7 @@ from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
     AttemptEnded,
+    AttemptLost,
     FailedAttempt,
     JobCompleted,
     JobCrashed,
@@ -183,6 +184,17 @@ def is_last(outcome: Failed, policy: Policy, attempt: int) -> bool:
     return not _fits(error, policy.retry_on, "retry_on")
 
 
+def last_error(outcome: Outcome, policy: Policy, leased: Leased) -> BaseException | None:
+    """What the ``failed`` hook is to be told, where the job ends as a dead letter by this outcome."""
+    if isinstance(outcome, Failed):
+        return outcome.error if is_last(outcome, policy, leased.attempt) else None
+    if isinstance(outcome, Crashed) and leased.crashes + 1 >= policy.max_crashes:
+        return ExecutionFailed(
+            f"{outcome.message}; it was crash {leased.crashes + 1}, max_crashes is {policy.max_crashes}"
+        )
+    return None
+
+
 def _delay(error: BaseException, policy: Policy, attempt: int) -> float:
     if isinstance(error, Retry) and error.delay is not None:
         return error.delay
@@ -213,13 +225,24 @@ def _end(
             },
             "error",
         )  # fmt: skip
-    fields: tuple[Any, ...] = (
-        leased.id, leased.queue, account.job_class, leased.attempt, account.worker, account.wait, account.duration,
-        account.total, account.trace, reason, error_type, message, trace,
-    )  # fmt: skip
+    fields: tuple[Any, ...] = (*_figures(account), reason, error_type, message, trace)
     event: AttemptEnded = kind(*fields, *(() if delay is None else (delay,)))
     number = number if delay is None else round(delay * 1000)
     return AttemptEnd(Ending(verb, leased.queue, leased.id, leased.token, number, reason, data, account.trace), event)
+
+
+def lost(account: Account) -> AttemptLost:
+    """The event for an attempt that ended after its lease was lost."""
+    return AttemptLost(*_figures(account))
+
+
+def _figures(account: Account) -> tuple[Any, ...]:
+    """The members that every ``AttemptEnded`` begins with."""
+    leased = account.leased
+    return (
+        leased.id, leased.queue, account.job_class, leased.attempt, account.worker, account.wait, account.duration,
+        account.total, account.trace,
+    )  # fmt: skip
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:

@@ -4,7 +4,8 @@ depends on the job."""
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -19,19 +20,15 @@ log = logging.getLogger("rf_jobs.worker")
 _PER_JOB = frozenset({"max_attempts", "backoff", "timeout"})
 
 
-class Defaults(Protocol):
-    """What holds where a class says nothing."""
+@dataclass(frozen=True)
+class Defaults:
+    """What holds where a class says nothing. ``timeout`` is in seconds."""
 
-    @property
-    def max_attempts(self) -> int: ...
-    @property
-    def backoff(self) -> BackoffLike: ...
-    @property
-    def timeout(self) -> float: ...
-    @property
-    def result_ttl_ms(self) -> int: ...
-    @property
-    def max_crashes(self) -> int: ...
+    max_attempts: int
+    backoff: BackoffLike
+    timeout: float
+    result_ttl_ms: int
+    max_crashes: int
 
 
 class Plan(msgspec.Struct, frozen=True):

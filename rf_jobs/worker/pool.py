@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 from typing import Any, Self
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
 from rf_jobs.model.jobclass import Registry, registry
-from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Beaten
-from rf_jobs.words.backoff import BackoffLike
 from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
 from rf_jobs.words.ids import new_token
-from rf_jobs.words.timing import mono
+from rf_jobs.words.timing import Duration, mono, seconds
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
@@ -26,22 +23,14 @@ from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
 from rf_jobs.worker.fetcher import Fetcher
 from rf_jobs.worker.finisher import Finisher
-from rf_jobs.worker.isolation import ChildProcesses
+from rf_jobs.worker.job_process import JobProcesses
 from rf_jobs.worker.leases import RUNNING, STOPPING, STUCK, LeaseTable, Pulse
+from rf_jobs.worker.plans import Defaults
 from rf_jobs.worker.runner import Runner
 from rf_jobs.worker.threads import Threads
-from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, BeatThread, Caretaker, worker_facts
+from rf_jobs.worker.upkeep import BEAT_SECONDS, BeatThread, Caretaker, start_beats
 
 log = logging.getLogger("rf_jobs.worker")
-
-
-@dataclass(frozen=True)
-class _Defaults:
-    max_attempts: int
-    backoff: BackoffLike
-    timeout: float
-    result_ttl_ms: int
-    max_crashes: int
 
 
 def table_capacity(config: WorkerConfig) -> int:
@@ -85,7 +74,7 @@ class WorkerPool:
         self._supervised = table is not None
         self._table = table or LeaseTable(table_capacity(self.config), self.queues)
         self._registry = registry
-        self._defaults = _Defaults(
+        self._defaults = Defaults(
             jobs.max_attempts,
             jobs.backoff_seconds,
             settings.timeout_seconds or jobs.timeout_seconds,
@@ -98,8 +87,12 @@ class WorkerPool:
         self.port = 0
         """Where this worker serves its metrics and probes, once somebody said so; told with each heartbeat."""
         self._instance = ""
-        self._extension_failures = 0
+        self._lost = 0
+        """Leases that were found lost."""
+        self._unextended = 0
+        """Extensions of leases that failed with their heartbeats."""
         self._stuck = False
+        self._closing = False
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -113,7 +106,7 @@ class WorkerPool:
         self._state = RUNNING
         self._report()
         if not self._supervised:
-            self._start_beats()
+            self._beats = start_beats(self.manager, self._table, self.config.settings, self.queues, self.on_beat)
         self._engine.start()
         self._finish_task = self._spawn("finish", self._finisher.run())
         self._fetch_task = self._spawn("fetch", self._fetcher.run())
@@ -126,7 +119,7 @@ class WorkerPool:
     def _assemble(self) -> None:
         settings, manager = self.config.settings, self.manager
         self._threads = Threads(self.slots)
-        self._isolation = ChildProcesses(manager.settings, self.slots)
+        self._isolation = JobProcesses(manager.settings, self.slots)
         appetite = Appetite(self.slots, settings.max_prefetch)
         desk = StoreDesk(manager, lambda ctx, by: self._engine.extended(ctx.id, by))
         runner = Runner(
@@ -168,47 +161,36 @@ class WorkerPool:
     def _poke(self) -> None:
         self._fetcher.poke()
 
-    def _start_beats(self) -> None:
-        settings, manager = self.config.settings, self.manager
-        jobs = manager.settings.jobs
-        store = SyncStore(
-            jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server
-        )
-        store.surround = manager.store.surround
-        loop = asyncio.get_running_loop()
-        beater = Beater(
-            store,
-            self._table,
-            lease=settings.lease_seconds,
-            grace=settings.grace_seconds,
-            facts=worker_facts(self.queues),
-        )
-
-        def on_loop(call: Callable[..., None], *args: Any) -> None:
-            try:
-                loop.call_soon_threadsafe(call, *args)
-            except RuntimeError:  # it ended without a shutdown: nobody works on these jobs any more
-                beats.give_up()
-
-        store.observer = lambda *told: on_loop(manager.store.observer, *told)
-        self._beats = beats = BeatThread(beater, lambda beaten: on_loop(self.on_beat, beaten))
-        beats.start()
-
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # An empty context: what goes on for ever must not live inside somebody's span.
         return asyncio.create_task(coroutine, name=f"rf-jobs-{name}", context=contextvars.Context())
 
-    async def shutdown(self, timeout: float | None = None) -> None:
-        """Stop in stages; ``timeout`` instead of ``shutdown_timeout`` is how long running jobs may take."""
+    async def retire(self) -> None:
+        """Take no more jobs, hand the buffered ones back, and return when those that run have ended by themselves; then it
+        is time for ``shutdown``, which may also come before."""
+        self._take_no_more()
+        await self._engine.idle()
+
+    def _take_no_more(self) -> None:
         if self._state != RUNNING:
             return
         self._state = STOPPING
         self._report()
-        bus = self.manager.bus
-        bus.emit(WorkerStopping(self.id, self._engine.running()))
+        self.manager.bus.emit(WorkerStopping(self.id, self._engine.running()))
         self._fetcher.stop_fetching()
         self._wake_task.cancel()
-        patience = self.config.settings.shutdown_timeout_seconds if timeout is None else timeout
+        self._engine.take_no_more()
+
+    async def shutdown(self, timeout: Duration | None = None) -> None:
+        """Stop in stages; ``timeout`` instead of ``shutdown_timeout`` is how long running jobs may take, in seconds or as a
+        timedelta."""
+        usual = self.config.settings.shutdown_timeout_seconds
+        patience = usual if timeout is None else seconds(timeout, "the timeout of shutdown")
+        if not self._state or self._closing:
+            return
+        self._closing = True
+        bus = self.manager.bus
+        self._take_no_more()
         drained, released = await self._engine.stop(patience)
         try:
             async with asyncio.timeout(5.0):
@@ -266,12 +248,11 @@ class WorkerPool:
                 log.exception("upkeep failed")
 
     async def _pulse(self) -> None:
-        at, busy = mono(), 0.0
+        at, busy, told = mono(), 0.0, 0
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             self._report()
-            now, spent = mono(), self._engine.busy_now()
-            failures, self._extension_failures = self._extension_failures, 0
+            now, spent, failures = mono(), self._engine.busy_now(), self._lost + self._unextended
             self.manager.bus.emit(
                 WorkerBeat(
                     self.id,
@@ -281,10 +262,10 @@ class WorkerPool:
                     self.queues,
                     max(0.0, spent - busy),
                     now - at,
-                    failures,
+                    failures - told,
                 )
             )
-            at, busy = now, spent
+            at, busy, told = now, spent, failures
 
     def _report(self) -> None:
         engine = self._engine
@@ -295,8 +276,12 @@ class WorkerPool:
             )
         )  # fmt: skip
 
-    def on_beat(self, beaten: Beaten) -> None:
-        """A heartbeat was answered: stop what was cancelled or lost."""
+    def on_beat(self, beaten: Beaten | None, unextended: int) -> None:
+        """A heartbeat was answered: stop what was cancelled or lost. None where it failed; ``unextended`` is how many
+        extensions of leases have failed so far with heartbeats."""
+        self._unextended = unextended
+        if beaten is None:
+            return
         if self._instance and beaten.instance != self._instance:
             log.error(
                 "the server was emptied or replaced (instance %s, was %s); going on with what is there",
@@ -313,7 +298,7 @@ class WorkerPool:
 
     def stop_jobs(self, lost: list[str], stop: list[str]) -> None:
         """Interrupt jobs whose lease is lost, and those that were cancelled."""
-        self._extension_failures += len(lost)
+        self._lost += len(lost)
         for job_id in lost:
             self._engine.interrupt(job_id, "lost")
         for job_id in stop:

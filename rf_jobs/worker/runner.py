@@ -16,13 +16,13 @@ from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.context import Desk, JobContext
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.model.events import AttemptLost, EventBus, JobOverran, JobStarted
+from rf_jobs.model.events import EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.words.errors import BackendError, ExecutionFailed, JobError, JobTimeout, SerializationError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import Attempt
-from rf_jobs.worker.isolation import JobCrash
+from rf_jobs.worker.job_process import JobCrash
 from rf_jobs.worker.outcome import (
     Account,
     Completed,
@@ -34,7 +34,8 @@ from rf_jobs.worker.outcome import (
     Stopped,
     decide,
     describe,
-    is_last,
+    last_error,
+    lost,
 )
 from rf_jobs.worker.plans import Defaults, Plan, Plans
 from rf_jobs.worker.threads import Threads
@@ -78,24 +79,13 @@ class Runner:
             plan, outcome = self._plans.unknown, opened
         policy = plan.policy
         account = self._account(attempt, attempt.letter)
-        if isinstance(outcome, Failed) and is_last(outcome, policy, attempt.leased.attempt):
-            await self._tell_failed(attempt, outcome)
+        if not isinstance(outcome, Completed):
+            error = last_error(outcome, policy, attempt.leased)
+            if error is not None:
+                await self._tell_failed(attempt, error)
         end = decide(outcome, policy, account)
         if end is None:
-            a = account
-            self._bus.emit(
-                AttemptLost(
-                    a.leased.id,
-                    a.leased.queue,
-                    a.job_class,
-                    a.leased.attempt,
-                    a.worker,
-                    a.wait,
-                    a.duration,
-                    a.total,
-                    a.trace,
-                )
-            )
+            self._bus.emit(lost(account))
         return end
 
     # --- before ------------------------------------------------------------------------------------------------
@@ -239,16 +229,16 @@ class Runner:
             attempt.ctx.trace if attempt.ctx is not None else "",
         )
 
-    async def _tell_failed(self, attempt: Attempt, outcome: Failed) -> None:
+    async def _tell_failed(self, attempt: Attempt, cause: BaseException) -> None:
         """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens, whatever it
         raises."""
         if attempt.entry is None or not attempt.entry.has_failed or attempt.ctx is None or attempt.job is None:
             return
-        error = outcome.error
+        error = cause
         if not isinstance(error, JobError):
             kind, message, trace = describe(error)
             error = ExecutionFailed(f"{kind}: {message}", error_type=kind, traceback=trace)
-            error.__cause__ = outcome.error
+            error.__cause__ = cause
         limit = attempt.timeout or self._plans.unknown.timeout
         attempt.deadline = mono() + limit
         self._on_start(attempt)  # so that whoever enforces deadlines knows

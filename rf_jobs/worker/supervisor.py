@@ -15,8 +15,6 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from rf_jobs.client.manager import retention_of
@@ -26,17 +24,14 @@ from rf_jobs.store.shapes import Ending
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import mono
-from rf_jobs.worker.child import run_child
+from rf_jobs.worker.child import STOP_SIGNALS, Attach, run_child
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.leases import STARTED, STUCK, Held, LeaseTable
-from rf_jobs.worker.orders import Crash, Order
-from rf_jobs.worker.pool import WorkerPool, table_capacity
+from rf_jobs.worker.orders import Crash, Order, OrderPipe
+from rf_jobs.worker.pool import table_capacity
 from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, worker_facts
 
-import msgspec  # isort: skip
-
 log = logging.getLogger("rf_jobs.supervisor")
-Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
 TICK_SECONDS = 0.25
 KILL_MARGIN_SECONDS = 2.0
 CRASHES_PER_ORDER = 100
@@ -52,15 +47,19 @@ class Member:
         self.number = number
         self.table = table
         self.pid = 0
-        self.pipe: socket.socket | None = None
+        self.pipe: OrderPipe | None = None
         self.beater: Beater | None = None
         self.started = 0.0
         self.beaten = 0.0
         self.next_beat = 0.0
         self.start_at = 0.0
         self.quick_deaths = 0
+        self.retiring = False
+        """Whether it was ordered to end when its jobs have."""
+        self.signals = 0
+        """How many it was sent."""
         self.leaving = 0.0
-        """Since when it has been told to stop (monotonic), 0 while it has not."""
+        """Since when nothing but itself keeps it from ending (monotonic): 0 while it serves, or has jobs that may end."""
         self.guilty: set[str] = set()
         """Jobs for whose sake it was killed."""
 
@@ -83,10 +82,9 @@ class Supervisor:
         self._queues = QueueOrder(config.settings.queues, jobs.default_queue).names
         self._store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=settings.security.allow_evicting_server)
         self._retention = retention_of(jobs)
-        capacity = table_capacity(config)
-        self._members = [
-            Member(n, LeaseTable(capacity, self._queues, shared=True)) for n in range(config.settings.processes)
-        ]
+        self._members = [self._place(number) for number in range(config.settings.processes)]
+        self._retiring: list[Member] = []
+        """Those whose places others have taken."""
         self._untold: list[Crash] = []
         """Crashes that no child has announced yet: the supervisor has no telemetry of its own."""
         self._operations: deque[tuple[str, float, str]] = deque(maxlen=OPERATIONS_PER_ORDER)
@@ -101,13 +99,13 @@ class Supervisor:
         self._store.run(self._store.commands.ping())
         for end in self._wakeup:
             end.setblocking(False)
-        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        previous = {s: signal.signal(s, self._on_signal) for s in STOP_SIGNALS}
         previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         old_fd = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
         gc.collect()
         gc.freeze()  # what is shared with the children stays shared: no collection writes to it
         try:
-            while not (self._signals and not any(m.alive for m in self._members)):
+            while not (self._signals and not any(m.alive for m in self._all)):
                 self._round()
                 self._sleep()
         finally:
@@ -119,9 +117,14 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signals += 1
-        for member in self._members:
-            if member.alive:
-                os.kill(member.pid, signal.SIGTERM if self._signals < 3 else signal.SIGKILL)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Each child gets each signal once, also the one that comes between two lines of ours."""
+        for member in self._all:
+            while member.alive and member.signals < self._signals:
+                member.signals += 1
+                os.kill(member.pid, signal.SIGTERM if member.signals < 3 else signal.SIGKILL)
                 member.leaving = member.leaving or mono()
 
     def _sleep(self) -> None:
@@ -132,14 +135,23 @@ class Supervisor:
 
     def _round(self) -> None:
         now = mono()
-        for member in self._members:
+        self._pass_on()
+        for member in self._all:
             if member.alive:
                 self._reap(member)
             if member.alive:
                 self._beat(member, now)
                 self._enforce(member, now)
-            elif not self._signals and now >= member.start_at:
+        for member in self._members:
+            if not member.alive and not self._signals and now >= member.start_at and not self._port_is_taken(member):
                 self._spawn(member)
+
+    @property
+    def _all(self) -> list[Member]:
+        return [*self._members, *self._retiring]
+
+    def _place(self, number: int) -> Member:
+        return Member(number, LeaseTable(table_capacity(self._config), self._queues, shared=True))
 
     # --- life and death ------------------------------------------------------------------------------------------
 
@@ -150,12 +162,13 @@ class Supervisor:
         if config.settings.http_port and config.settings.processes > 1:
             config = config.http(config.settings.http_port + member.number, config.settings.http_host)
         parent = os.getpid()
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
                 ours.close()
-                for other in self._members:
+                for other in self._all:
                     if other.pipe is not None:
                         other.pipe.close()
                 code = run_child(config, self._settings, member.table, theirs, self._attach, parent)
@@ -165,9 +178,9 @@ class Supervisor:
                 logging.shutdown()
                 os._exit(code)
         theirs.close()
-        ours.setblocking(False)
-        member.pid, member.pipe, member.started = pid, ours, mono()
+        member.pid, member.pipe, member.started = pid, OrderPipe(ours), mono()
         member.leaving, member.guilty, member.next_beat = 0.0, set(), 0.0
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         settings = self._config.settings
         member.beater = Beater(
             self._store,
@@ -193,6 +206,9 @@ class Supervisor:
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             log.error("worker process %d died (%s) holding %d jobs", pid, cause, len(held))
             self._settle(member, held, cause)
+        if member in self._retiring:
+            self._retiring.remove(member)
+            return
         member.quick_deaths = 0 if lived > HEALTHY_AFTER_SECONDS or code == 0 else member.quick_deaths + 1
         pause = min(RESPAWN_CAP_SECONDS, 0.5 * 2 ** (member.quick_deaths - 1)) if member.quick_deaths else 0.0
         member.start_at = mono() + pause
@@ -235,21 +251,23 @@ class Supervisor:
             return
         member.beaten, member.next_beat = now, now + member.beater.pause
         beaten = member.beater.beat()
-        if beaten is not None and member.pipe is not None:
-            crashes, rest = self._untold[:CRASHES_PER_ORDER], self._untold[CRASHES_PER_ORDER:]
-            try:
-                order = Order(beaten, crashes, list(self._operations))
-                member.pipe.send(msgspec.json.encode(order) + b"\n")
-            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
-                log.warning("worker process %d does not read its orders", member.pid)
-            else:
-                self._untold = rest
-                self._operations.clear()
+        crashes, rest = self._untold[:CRASHES_PER_ORDER], self._untold[CRASHES_PER_ORDER:]
+        order = Order(beaten, crashes, list(self._operations), member.beater.unextended, member.retiring)
+        if self._tell(member, order):
+            self._untold = rest
+            self._operations.clear()
+
+    def _tell(self, member: Member, order: Order) -> bool:
+        if member.pipe is not None and member.pipe.send(order):
+            return True
+        log.warning("worker process %d does not read its orders", member.pid)
+        return False
 
     def _enforce(self, member: Member, now: float) -> None:
         settings = self._config.settings
         limit = settings.grace_seconds + KILL_MARGIN_SECONDS
-        overdue = {h.id for h in member.table.held() if h.state == STARTED and now > h.deadline + limit}
+        held = member.table.held()
+        overdue = {h.id for h in held if h.state == STARTED and now > h.deadline + limit}
         if overdue:
             log.error(
                 "killing worker process %d: jobs %s ran past timeout and grace", member.pid, ", ".join(sorted(overdue))
@@ -257,21 +275,39 @@ class Supervisor:
             member.guilty = overdue
             os.kill(member.pid, signal.SIGKILL)
             return
+        if member.retiring and not self._signals:
+            member.leaving = 0.0 if held else member.leaving or now  # its jobs' own timeouts are limit enough
         if member.leaving:
             patience = settings.shutdown_timeout_seconds + settings.grace_seconds + 10
             if now - member.leaving > patience:
                 log.error("killing worker process %d: it did not stop within %.0f s", member.pid, patience)
                 os.kill(member.pid, signal.SIGKILL)
             return
-        why = self._worn_out(member)
-        if why:
+        # One after the other in each place: however long jobs take, there are at most twice the processes.
+        if not member.retiring and self._predecessor(member) is None and (why := self._worn_out(member)):
             log.info("replacing worker process %d: %s", member.pid, why)
-            os.kill(member.pid, signal.SIGTERM)
-            member.leaving = now
+            self._retire(member)
+
+    def _retire(self, member: Member) -> None:
+        """Have it end when its jobs have; meanwhile another takes its place."""
+        member.retiring = True
+        self._members[self._members.index(member)] = self._place(member.number)
+        self._retiring.append(member)
+        self._tell(member, Order(None, unextended=member.beater.unextended if member.beater else 0, retire=True))
+
+    def _predecessor(self, member: Member) -> Member | None:
+        return next((m for m in self._retiring if m.number == member.number), None)
+
+    def _port_is_taken(self, member: Member) -> bool:
+        """Whether it would listen where its predecessor, by what that last reported, still does."""
+        before = self._predecessor(member)
+        return bool(self._config.settings.http_port and before is not None and before.table.pulse().port)
 
     def _worn_out(self, member: Member) -> str:
         settings = self._config.settings
         pulse = member.table.pulse()
+        if not pulse.worker:
+            return ""  # it has not begun
         if settings.max_jobs is not None and pulse.done >= settings.max_jobs:
             return f"it has run {pulse.done} jobs (max_jobs)"
         if settings.max_memory_mb is not None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import random
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
+from rf_jobs.client.manager import QueueManager
 from rf_jobs.core import transitions
 from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.lifecycle import Lifecycle
@@ -16,6 +19,7 @@ from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Beaten, Retention
+from rf_jobs.words.config_settings import WorkerSettings
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
@@ -27,6 +31,7 @@ BEAT_SECONDS = 1.0
 """Between two heartbeats of a worker that holds jobs: it is told of cancellations with them."""
 IDLE_BEAT_SECONDS = 5.0
 RECLAIM_LIMIT = 100
+FORGET_AFTER_MS = 3_600_000
 
 
 class Beater:
@@ -46,6 +51,8 @@ class Beater:
         self._at = mono()
         self.failures = 0
         """Beats in a row that failed."""
+        self.unextended = 0
+        """Extensions of leases that failed with their beats, in all."""
 
     @property
     def pause(self) -> float:
@@ -66,6 +73,7 @@ class Beater:
             beaten = self._store.run(call, retry_for=0.0)
         except RfJobsError as error:
             self.failures += 1
+            self.unextended += len(held)
             if self.failures in (1, 10, 100):
                 log.warning("heartbeat failed: %s; trying again each second", error)
             return None
@@ -114,7 +122,7 @@ class BeatThread:
     event loop does not lose its jobs. Starts with ``start``, ends with ``stop``; when its process is stopped by C code
     that holds the GIL it stops too: run ``rf-jobs worker`` for that."""
 
-    def __init__(self, beater: Beater, deliver: Callable[[Beaten], None]) -> None:
+    def __init__(self, beater: Beater, deliver: Callable[[Beaten | None, int], None]) -> None:
         self._beater = beater
         self._deliver = deliver
         self._end = threading.Event()
@@ -126,9 +134,7 @@ class BeatThread:
 
     def _run(self) -> None:
         while True:
-            beaten = self._beater.beat()
-            if beaten is not None:
-                self._deliver(beaten)
+            self._deliver(self._beater.beat(), self._beater.unextended)
             if self._wait():
                 self._beater.close()
                 return
@@ -149,6 +155,30 @@ class BeatThread:
         """End, after the beat that may be under way."""
         self._end.set()
         self._thread.join()
+
+
+def start_beats(
+    manager: QueueManager, table: LeaseTable, settings: WorkerSettings, queues: tuple[str, ...],
+    on_beat: Callable[[Beaten | None, int], None],
+) -> BeatThread:  # fmt: skip
+    """Begin the heartbeats of a worker on this event loop, which hears of each."""
+    jobs = manager.settings.jobs
+    store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server)
+    store.surround = manager.store.surround
+    loop = asyncio.get_running_loop()
+    lease, grace = settings.lease_seconds, settings.grace_seconds
+    beater = Beater(store, table, lease=lease, grace=grace, facts=worker_facts(queues))
+
+    def on_loop(call: Callable[..., None], *args: Any) -> None:
+        try:
+            loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # it ended without a shutdown: nobody works on these jobs any more
+            beats.give_up()
+
+    store.observer = lambda *told: on_loop(manager.store.observer, *told)
+    beats = BeatThread(beater, lambda beaten, unextended: on_loop(on_beat, beaten, unextended))
+    beats.start()
+    return beats
 
 
 class Caretaker:
@@ -187,7 +217,8 @@ class Caretaker:
                 break
         for queue in self._queues:
             await self._parked(queue)
-        await self._lifecycle.store.run(self._commands.forget_workers(now_ms() - 3_600_000))
+        now = await self._lifecycle.store.run(self._commands.time())  # heartbeats are noted by the server's clock
+        await self._lifecycle.store.run(self._commands.forget_workers(now - FORGET_AFTER_MS))
 
     async def _parked(self, queue: str) -> None:
         total = await self._lifecycle.store.run(self._commands.count(State.PARKED, queue))

@@ -62,8 +62,8 @@ class Fleet:
             self.workers.append(self._stack.enter_context(process(*self._command, log=log, env=self._environment)))
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(180)
-@pytest.mark.xdist_group("live")
 async def test_nothing_is_lost_whatever_dies(tmp_path: Path) -> None:
     seed = int(os.environ.get("RF_JOBS_TEST_SEED", str(random.randrange(10**6))))
     print(f"RF_JOBS_TEST_SEED={seed}")

@@ -16,11 +16,13 @@ from click.testing import CliRunner, Result
 
 from rf_jobs import QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.cli.app import app
+from tests.support.servers import ephemeral_server
 
+# Names that no other test uses: commands find a class by its short name, among all that were ever imported here.
 JOBS = """
 from rf_jobs import Job, JobContext
 
-class Greet(Job, name="cli:Greet", queue="mail", max_attempts=1):
+class CliGreet(Job, name="cli:CliGreet", queue="mail", max_attempts=1):
     name: str
     times: int = 1
     tags_of: tuple[str, ...] = ()
@@ -28,16 +30,16 @@ class Greet(Job, name="cli:Greet", queue="mail", max_attempts=1):
     async def handle(self, ctx: JobContext) -> str:
         return f"hello {self.name}" * self.times
 
-class Boom(Job, name="cli:Boom", queue="boom", max_attempts=1):
+class CliBoom(Job, name="cli:CliBoom", queue="boom", max_attempts=1):
     why: str = "boom"
 
     async def handle(self, ctx: JobContext) -> None:
         raise ValueError(self.why)
 
-class Same(Job, name="a:Same", queue="mail"):
+class CliSame(Job, name="a:CliSame", queue="mail"):
     async def handle(self, ctx: JobContext) -> None: ...
 
-class Same2(Job, name="b:Same", queue="mail"):
+class CliSame2(Job, name="b:CliSame", queue="mail"):
     async def handle(self, ctx: JobContext) -> None: ...
 """
 
@@ -103,11 +105,11 @@ def work_off(redis_url: str) -> Callable[..., None]:
 
 
 def test_dispatch_prints_the_id_and_reads_values_by_the_fields_type(cli: Cli) -> None:
-    job_id = cli.dispatch("Greet", "name=007", "times=2", 'tags_of=["a"]', "--tag", "vip", "--priority", "high")
+    job_id = cli.dispatch("CliGreet", "name=007", "times=2", 'tags_of=["a"]', "--tag", "vip", "--priority", "high")
     job = cli.json("jobs", "show", job_id, "--payload")
     assert job["payload"] == {"name": "007", "times": 2, "tags_of": ["a"]}
     assert (job["class"], job["queue"], job["state"], job["priority"], job["tags"]) == (
-        "cli:Greet",
+        "cli:CliGreet",
         "mail",
         "ready",
         2,
@@ -119,47 +121,47 @@ def test_dispatch_takes_all_that_a_builder_takes(cli: Cli) -> None:
     job_id = str(uuid4())
     options = ["--queue", "other", "--delay", "1h", "--max-attempts", "7", "--expires-in", "2h", "--id", job_id]
     shown = cli.json(
-        "dispatch", "cli:Greet", "--json-payload", '{"name": "bob"}', *options, "--import", "cli_test_jobs"
+        "dispatch", "cli:CliGreet", "--json-payload", '{"name": "bob"}', *options, "--import", "cli_test_jobs"
     )
-    assert shown == {"id": job_id, "class": "cli:Greet", "queue": "other", "state": "scheduled"}
+    assert shown == {"id": job_id, "class": "cli:CliGreet", "queue": "other", "state": "scheduled"}
     job = cli.json("jobs", "show", job_id)
     assert job["max_attempts"] == 7
     assert job["due_at"]
     assert job["expires_at"]
     assert "payload" not in job
-    again = cli("dispatch", "Boom", "--id", job_id, "--import", "cli_test_jobs")
-    assert again.exit_code == 1
-    assert f"job id {job_id} is taken by a cli:Greet" in again.stderr
+    again = cli("dispatch", "CliBoom", "--id", job_id, "--import", "cli_test_jobs")
+    assert again.exit_code == 2
+    assert f"job id {job_id} is taken by a cli:CliGreet" in again.stderr
 
 
 def test_dispatch_at_a_time_that_has_passed_means_at_once(cli: Cli) -> None:
-    assert cli.json("dispatch", "Boom", "--at", "2020-01-01T00:00", "--import", "cli_test_jobs")["state"] == "ready"
+    assert cli.json("dispatch", "CliBoom", "--at", "2020-01-01T00:00", "--import", "cli_test_jobs")["state"] == "ready"
 
 
 def test_modules_of_the_configuration_are_imported_too(cli: Cli) -> None:
     Path("rf-jobs.toml").write_text('[jobs]\nimports = ["cli_test_jobs"]\n')
-    assert cli.ok("dispatch", "Boom")
+    assert cli.ok("dispatch", "CliBoom")
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["Gret", "name=x"], "no job class is called 'Gret' (known: "),
-        (["Same"], "'Same' is the name of 2 job classes; give the full one: a:Same, b:Same"),
-        (["Greet"], "missing required field `name`"),
-        (["Greet", "nam=x"], "Greet has no field 'nam'; did you mean 'name'?"),
-        (["Greet", "name=x", "times=many"], "field 'times': expected `int`, got `str`"),
-        (["Greet", "name"], "'name' has no '='; give field=value"),
-        (["Greet", "--json-payload", "[1]"], "give a JSON object"),
-        (["Greet", "--json-payload", "{"], "it is no JSON"),
-        (["Greet", "name=x", "--delay=-3"], "'-3' is no duration"),
-        (["Greet", "name=x", "--delay=3", "--at=2030-01-01"], "--delay and --at exclude each other"),
-        (["Greet", "name=x", "--id=7"], "job id is '7'; give a UUID"),
-        (["Greet", "name=x", "--queue=a b"], "queue name is 'a b'"),
-        (["Greet", "name=x", "--max-attempts=0"], "max_attempts is 0"),
-        (["Greet", "name=x", "--priority=urgent"], "'urgent' is not one of"),
-        (["Greet", "name=x", "--tag="], "give at most 32 strings of 1 to 128 characters"),
-        (["Greet", f"name={'x' * 2_000_000}"], "the limit (max_payload_bytes) is 1048576"),
+        (["CliSame"], "'CliSame' is the name of 2 job classes; give the full one: a:CliSame, b:CliSame"),
+        (["CliGreet"], "missing required field `name`"),
+        (["CliGreet", "nam=x"], "CliGreet has no field 'nam'; did you mean 'name'?"),
+        (["CliGreet", "name=x", "times=many"], "field 'times': expected `int`, got `str`"),
+        (["CliGreet", "name"], "'name' has no '='; give field=value"),
+        (["CliGreet", "--json-payload", "[1]"], "give a JSON object"),
+        (["CliGreet", "--json-payload", "{"], "it is no JSON"),
+        (["CliGreet", "name=x", "--delay=-3"], "'-3' is no duration"),
+        (["CliGreet", "name=x", "--delay=3", "--at=2030-01-01"], "--delay and --at exclude each other"),
+        (["CliGreet", "name=x", "--id=7"], "job id is '7'; give a UUID"),
+        (["CliGreet", "name=x", "--queue=a b"], "queue name is 'a b'"),
+        (["CliGreet", "name=x", "--max-attempts=0"], "max_attempts is 0"),
+        (["CliGreet", "name=x", "--priority=urgent"], "'urgent' is not one of"),
+        (["CliGreet", "name=x", "--tag="], "give at most 32 strings of 1 to 128 characters"),
+        (["CliGreet", f"name={'x' * 2_000_000}"], "the limit (max_payload_bytes) is 1048576"),
     ],
 )
 def test_bad_dispatches_are_refused_with_nothing_written(cli: Cli, raw: Any, args: list[str], message: str) -> None:
@@ -171,7 +173,7 @@ def test_bad_dispatches_are_refused_with_nothing_written(cli: Cli, raw: Any, arg
 
 
 def test_a_dispatch_can_be_waited_for(cli: Cli, work_off: Callable[..., None]) -> None:
-    result = cli("dispatch", "Greet", "name=x", "--wait", "0.05", "--import", "cli_test_jobs")
+    result = cli("dispatch", "CliGreet", "name=x", "--wait", "0.05", "--import", "cli_test_jobs")
     assert result.exit_code == 5
     job_id = result.stderr.split()[0]
     assert f"job {job_id} has not ended within 0.05 s; it goes on" in result.stderr
@@ -220,8 +222,8 @@ def test_an_empty_server_has_nothing_to_list(cli: Cli) -> None:
 
 
 def test_queues_are_listed_and_paused(cli: Cli) -> None:
-    cli.dispatch("Greet", "name=x")
-    cli.dispatch("Boom")
+    cli.dispatch("CliGreet", "name=x")
+    cli.dispatch("CliBoom")
     found = cli.json("queues")
     assert [(queue["name"], queue["counts"]["ready"], queue["paused"]) for queue in found["queues"]] == [
         ("boom", 1, False),
@@ -238,7 +240,7 @@ def test_queues_are_listed_and_paused(cli: Cli) -> None:
 
 
 def test_a_misspelt_queue_is_not_paused(cli: Cli) -> None:
-    cli.dispatch("Boom")
+    cli.dispatch("CliBoom")
     for command in (
         ["pause", "boom", "bom"],
         ["resume", "bom"],
@@ -254,10 +256,10 @@ def test_a_misspelt_queue_is_not_paused(cli: Cli) -> None:
 
 def test_jobs_are_listed_over_queues_and_states_by_pages(cli: Cli) -> None:
     ids = [
-        cli.dispatch("Boom"),
-        cli.dispatch("Boom", "--delay", "60"),
-        cli.dispatch("Greet", "name=x"),
-        cli.dispatch("Greet", "name=y"),
+        cli.dispatch("CliBoom"),
+        cli.dispatch("CliBoom", "--delay", "60"),
+        cli.dispatch("CliGreet", "name=x"),
+        cli.dispatch("CliGreet", "name=y"),
     ]
     whole = cli.json("jobs", "list")
     assert sorted(job["id"] for job in whole["jobs"]) == sorted(ids)
@@ -269,7 +271,7 @@ def test_jobs_are_listed_over_queues_and_states_by_pages(cli: Cli) -> None:
 
 
 def test_payloads_are_hidden_unless_asked_for(cli: Cli, work_off: Callable[..., None]) -> None:
-    job_id = cli.dispatch("Greet", "name=secretname")
+    job_id = cli.dispatch("CliGreet", "name=secretname")
     work_off(job_id)
     for command in (["jobs", "list"], ["jobs", "show", job_id]):
         for form in ([], ["--json"]):
@@ -279,7 +281,7 @@ def test_payloads_are_hidden_unless_asked_for(cli: Cli, work_off: Callable[..., 
 
 
 def test_a_job_is_shown_with_timeline_and_errors(cli: Cli, work_off: Callable[..., None]) -> None:
-    job_id = cli.dispatch("Boom", "why=\x1b[31mred")
+    job_id = cli.dispatch("CliBoom", "why=\x1b[31mred")
     work_off(job_id)
     text = cli.ok("jobs", "show", job_id)
     assert "attempt 1 failed" in text
@@ -292,7 +294,7 @@ def test_a_job_is_shown_with_timeline_and_errors(cli: Cli, work_off: Callable[..
 
 
 def test_jobs_are_cancelled(cli: Cli) -> None:
-    job_id = cli.dispatch("Boom")
+    job_id = cli.dispatch("CliBoom")
     assert "cancelled" in cli.ok("jobs", "cancel", job_id, "--reason", "not needed")
     assert cli.json("jobs", "show", job_id)["reason"] == "not needed"
     again = cli("jobs", "cancel", job_id)
@@ -328,8 +330,8 @@ def test_an_unknown_job_is_not_found(cli: Cli, command: list[str]) -> None:
 
 
 def test_a_queue_is_cleared_after_a_question(cli: Cli) -> None:
-    cli.dispatch("Greet", "name=x")
-    cli.dispatch("Greet", "name=x", "--delay", "60")
+    cli.dispatch("CliGreet", "name=x")
+    cli.dispatch("CliGreet", "name=x", "--delay", "60")
     result = cli("jobs", "clear", "mail")
     assert result.exit_code == 2
     assert "Remove 2 waiting jobs from 'mail' for good? There is nobody to ask; add --yes." in " ".join(
@@ -345,9 +347,9 @@ def test_a_queue_is_cleared_after_a_question(cli: Cli) -> None:
 @pytest.fixture
 def letters(cli: Cli, work_off: Callable[..., None]) -> list[str]:
     ids = [
-        cli.dispatch("Boom", "why=no disk"),
-        cli.dispatch("Boom", "why=no net", "--tag", "vip"),
-        cli.dispatch("Boom", "--queue", "mail"),
+        cli.dispatch("CliBoom", "why=no disk"),
+        cli.dispatch("CliBoom", "why=no net", "--tag", "vip"),
+        cli.dispatch("CliBoom", "--queue", "mail"),
     ]
     work_off(*ids)
     return ids
@@ -360,8 +362,8 @@ def test_dead_letters_are_listed_by_filters(cli: Cli, letters: list[str]) -> Non
     assert found() == sorted(letters)
     assert found("--error", "no net") == found("--tag", "vip") == [letters[1]]
     assert found("--error", "ValueError", "--queue", "boom") == sorted(letters[:2])
-    assert found("--class", "Boom", "--queue", "mail") == [letters[2]]
-    assert found("--class", "Greet") == []
+    assert found("--class", "CliBoom", "--queue", "mail") == [letters[2]]
+    assert found("--class", "CliGreet") == []
     assert "ValueError: no disk" in cli.ok("failed", "list")
     assert cli.json("failed", "list", "--limit", "1")["total"] == 3
     assert "why" not in cli.ok("failed", "list", "--json")
@@ -370,7 +372,7 @@ def test_dead_letters_are_listed_by_filters(cli: Cli, letters: list[str]) -> Non
 
 def test_dead_letters_are_shown(cli: Cli, letters: list[str]) -> None:
     assert "ValueError: no disk" in cli.ok("failed", "show", letters[0])
-    waiting = cli.dispatch("Boom")
+    waiting = cli.dispatch("CliBoom")
     result = cli("failed", "show", waiting)
     assert result.exit_code == 1
     assert "is no dead letter: it is ready" in result.stderr
@@ -446,7 +448,7 @@ def test_an_unreachable_server_is_one_line_and_exit_3(cli: Cli, monkeypatch: pyt
     monkeypatch.setattr("rf_jobs.cli.session.RETRY_SECONDS", 0.1)
     monkeypatch.setattr("rf_jobs.cli.commands.doctor.RETRY_SECONDS", 0.1)
     url = "redis://:hunter2@127.0.0.1:1/0"
-    for command in (["queues"], ["doctor"], ["dispatch", "Boom", "--import", "cli_test_jobs"], ["jobs", "list"]):
+    for command in (["queues"], ["doctor"], ["dispatch", "CliBoom", "--import", "cli_test_jobs"], ["jobs", "list"]):
         result = cli(*command, "--redis-url", url)
         assert result.exit_code == 3
         assert result.stderr.startswith("error: connect: no answer from the server at redis://:***@127.0.0.1:1/0")
@@ -456,17 +458,15 @@ def test_an_unreachable_server_is_one_line_and_exit_3(cli: Cli, monkeypatch: pyt
     assert "Traceback" in cli("queues", "--redis-url", url, "--verbose").stderr
 
 
-def test_a_server_that_may_evict_is_refused_unless_allowed(cli: Cli, raw: Any) -> None:
-    raw.config_set("maxmemory-policy", "allkeys-lru")
-    try:
+def test_a_server_that_may_evict_is_refused_unless_allowed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ephemeral_server(extra_args=["--maxmemory-policy", "allkeys-lru"]) as server:
+        monkeypatch.setenv("RF_JOBS_REDIS_URL", server.url)
         refused = cli("queues")
         assert refused.exit_code == 3
         assert "may drop jobs in silence" in refused.stderr
         checks = {check["name"]: check for check in cli.json("doctor", code=1)["checks"]}
         assert checks["eviction"]["status"] == "fail"
-        assert cli("dispatch", "Boom", "--import", "cli_test_jobs", "--allow-evicting-server").exit_code == 0
-    finally:
-        raw.config_set("maxmemory-policy", "noeviction")
+        assert cli("dispatch", "CliBoom", "--import", "cli_test_jobs", "--allow-evicting-server").exit_code == 0
 
 
 def test_usage_errors_are_json_too(cli: Cli) -> None:
@@ -475,7 +475,7 @@ def test_usage_errors_are_json_too(cli: Cli) -> None:
 
 
 def test_namespaces_are_kept_apart(cli: Cli) -> None:
-    cli.dispatch("Boom", "--namespace", "one")
+    cli.dispatch("CliBoom", "--namespace", "one")
     assert cli.json("queues", "--namespace", "one")["total"] == 1
     assert cli.json("queues")["total"] == 0
 

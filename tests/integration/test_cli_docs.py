@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from rf_jobs.store.embedded import EmbeddedServer
+from tests.support.processes import ROOT, process, said
 
-PAGE = Path("docs/cli.md")
-LONG = ("dev", "worker", "exporter")
-"""Commands that run until they are told to stop."""
+PAGE = ROOT / "docs" / "cli.md"
+LONG = {"dev": "serves", "worker": "serves", "exporter": "metrics of"}
+"""Commands that run until they are told to stop, and what they say once they do."""
 MAY_SAY_NO = ("doctor",)
 
 
@@ -24,9 +25,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def long_ones(url: str) -> list[str]:
+def long_ones() -> list[str]:
+    """On free ports: somebody else may use those of the page."""
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.split()[1] in LONG]
-    return [line for line in lines if line.split()[1] != "exporter" or importlib.util.find_spec("rf_jobs_exporter")]
+    return [re.sub(r"--port \d+", "--port 0", line) for line in lines]
 
 
 @pytest.mark.timeout(300)
@@ -34,43 +36,44 @@ def test_the_examples_run(tmp_path: Path, redis_url: str) -> None:
     (tmp_path / "shop.py").write_text(blocks("python")[0])
     (tmp_path / "rf-jobs").write_text(f'#!/bin/sh\nexec {sys.executable} -m rf_jobs "$@"\n')
     (tmp_path / "rf-jobs").chmod(0o755)
-    here = Path.cwd()
     env = {
-        **os.environ,
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{here}:{here / 'exporters'}",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}",
         "RF_JOBS_REDIS_URL": redis_url,
         "RF_JOBS_TELEMETRY_TRACING": "false",
         "RF_JOBS_TELEMETRY_METRICS": "false",
     }
-    running = [
-        subprocess.Popen(line.split(), cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-        for line in long_ones(redis_url)
-    ]
-    try:
+    with ExitStack() as stack:
+        stack.callback(stop_server, tmp_path / ".rf-jobs" / "server")
+        running = []
+        for number, line in enumerate(long_ones()):
+            log = tmp_path / f"{number}.log"
+            running.append((stack.enter_context(process(*line.split(), log=log, env=env, cwd=tmp_path)), line, log))
         for block in blocks("sh"):
             lines = [line for line in block.splitlines() if line.split()[1] not in LONG]
             guarded = [f"{line} || test $? = 1" if line.split()[1] in MAY_SAY_NO else line for line in lines]
             done = subprocess.run(
                 ["sh", "-e", "-c", "\n".join(guarded)],
                 cwd=tmp_path,
-                env=env,
+                env={**os.environ, **env},
                 capture_output=True,
                 text=True,
                 timeout=120,
                 check=False,
             )
             assert done.returncode == 0, (block, done.stdout, done.stderr)
-        for process in running:
-            assert process.poll() is None, (process.args, process.stderr and process.stderr.read())
-    finally:
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        for process in running:
-            process.communicate(timeout=60)
-        if (tmp_path / ".rf-jobs" / "server").exists():
-            EmbeddedServer.start(tmp_path / ".rf-jobs" / "server").stop()
-    assert [process.returncode for process in running] == [0] * len(running)
+        for program, line, log in running:
+            said(program, log, LONG[line.split()[1]])
+        for program, _, _ in running:
+            program.send_signal(signal.SIGINT)
+        for program, line, log in running:
+            assert program.wait(60) == 0, (line, log.read_text())
+
+
+def stop_server(directory: Path) -> None:
+    """For the case that the test failed: the embedded server outlives its starter."""
+    if directory.exists():
+        EmbeddedServer.start(directory).stop()
 
 
 def test_every_command_is_described() -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import redis
 
 from rf_jobs.store.embedded import EmbeddedServer
+from tests.support.processes import fetch, wait_until
 
 JOBS = """
 import sys
@@ -68,15 +70,32 @@ def start(folder: Path) -> Iterator[Start]:
 
 
 def read_until(process: subprocess.Popen[str], words: str, *, stdout: bool = False) -> list[str]:
-    """Lines up to the one that has these words in it."""
+    """Lines up to the one that has these words in it. A process that does not say them within a minute is killed."""
     stream = process.stdout if stdout else process.stderr
     assert stream is not None
     lines = []
-    for line in stream:
-        lines.append(line)
-        if words in line:
-            return lines
-    raise AssertionError(f"it ended before it said {words!r}: {lines}")
+    too_late = threading.Timer(60, process.kill)
+    too_late.start()
+    try:
+        for line in stream:
+            lines.append(line)
+            if words in line:
+                return lines
+    finally:
+        too_late.cancel()
+        too_late.join()
+    raise AssertionError(f"it ended, or a minute passed, before it said {words!r}: {lines}")
+
+
+def beaten(url: str, field: str, pattern: str) -> str:
+    """What the only worker says of itself with its heartbeats, once it fits."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+
+        def look() -> str:
+            values = [str(client.hget(key, field) or "") for key in client.keys("{rf}:worker:w*")]
+            return next((value for value in values if re.fullmatch(pattern, value)), "")
+
+        return wait_until(look, f"a worker's {field} fits {pattern!r}")
 
 
 def test_a_worker_runs_jobs_until_sigterm_and_loads_nothing_heavy(start: Start, redis_url: str) -> None:
@@ -85,6 +104,7 @@ def test_a_worker_runs_jobs_until_sigterm_and_loads_nothing_heavy(start: Start, 
     done = start("dispatch", "Loaded", "--import", "process_jobs", "--wait", "20", url=redis_url)
     output, _ = done.communicate(timeout=30)
     assert (done.returncode, json.loads(output)) == (0, [])
+    beaten(redis_url, "state", "running")
     workers = start("workers", "--json", url=redis_url)
     output, _ = workers.communicate(timeout=30)
     (shown,) = json.loads(output)["workers"]
@@ -115,12 +135,7 @@ def test_a_worker_has_its_telemetry_wired(start: Start, redis_url: str) -> None:
     read_until(worker, "serves mail")
     done = start("dispatch", "Loaded", "--import", "process_jobs", "--wait", "20", url=redis_url)
     done.communicate(timeout=30)
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        (key,) = client.keys("{rf}:worker:w*")
-        while not int(client.hget(key, "port") or 0):
-            assert worker.poll() is None
-            time.sleep(0.05)
-        port = client.hget(key, "port")
+    port = beaten(redis_url, "port", "[1-9].*")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
         assert 'jobs_processed_total{job_class="loaded"' in reply.read().decode()
     worker.send_signal(signal.SIGTERM)
@@ -162,9 +177,12 @@ def test_ctrl_c_is_an_exit_code_of_its_own(start: Start, redis_url: str) -> None
     job_id = dispatched.communicate(timeout=30)[0].strip()
     waiting = start("jobs", "wait", job_id, url=redis_url)
     with redis.Redis.from_url(redis_url) as client:
-        while not client.sismember("{rf}:watched", job_id):
-            assert waiting.poll() is None
-            time.sleep(0.01)
+
+        def at_rest() -> bool:
+            others = [each for each in client.client_list() if int(each["id"]) != client.client_id()]
+            return bool(client.sismember("{rf}:watched", job_id)) and all(int(each["idle"]) for each in others)
+
+        wait_until(at_rest, "it waits for the job, and has asked nothing for a second")
     waiting.send_signal(signal.SIGINT)
     _, errors = waiting.communicate(timeout=30)
     assert waiting.returncode == 130
@@ -182,21 +200,9 @@ def test_a_reader_that_goes_away_is_no_error(start: Start) -> None:
     assert (listing.returncode, errors) == (141, "")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def fetched(url: str, process: subprocess.Popen[str]) -> str:
-    """What is served there, once something is."""
-    while True:
-        assert process.poll() is None
-        try:
-            with urllib.request.urlopen(url) as reply:
-                return str(reply.read().decode())
-        except urllib.error.URLError:
-            time.sleep(0.05)
+def page_of(exporter: subprocess.Popen[str]) -> str:
+    """The URL of the page that it serves."""
+    return read_until(exporter, "metrics of")[-1].split()[-1]
 
 
 def is_gone(port: int) -> bool:
@@ -206,9 +212,8 @@ def is_gone(port: int) -> bool:
 
 def test_an_exporter_serves_until_sigterm(start: Start, redis_url: str) -> None:
     start("dispatch", "Loaded", "--import", "process_jobs", url=redis_url).communicate(timeout=30)
-    port = free_port()
-    exporter = start("exporter", "--port", str(port), url=redis_url)
-    assert 'queue_depth{queue="mail",state="ready"} 1' in fetched(f"http://127.0.0.1:{port}/metrics", exporter)
+    exporter = start("exporter", "--port", "0", url=redis_url)
+    assert 'queue_depth{queue="mail",state="ready"} 1' in fetch(page_of(exporter), 30)
     exporter.send_signal(signal.SIGTERM)
     output, errors = exporter.communicate(timeout=30)
     assert (exporter.returncode, output) == (0, ""), errors
@@ -260,24 +265,17 @@ def test_dev_starts_a_server_and_a_worker_and_keeps_the_data(start: Start, dev_f
 @pytest.mark.chaos
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_dev_takes_its_exporter_with_it(start: Start, dev_folder: Path, end: signal.Signals) -> None:
-    port = free_port()
-    dev = start("dev", "--port", str(port))
-    assert "worker_utilization" in fetched(f"http://127.0.0.1:{port}/metrics", dev)
+    dev = start("dev", "--port", "0")
+    page = page_of(dev)
+    assert "worker_utilization" in fetch(page, 30)
     dev.send_signal(end)
     dev.wait(30)
-    deadline = time.monotonic() + 30
-    while not is_gone(port):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: is_gone(urlsplit(page).port or 0), "the exporter has ended")
 
 
 def test_dev_without_modules_is_a_server(start: Start, dev_folder: Path) -> None:
     dev = start("dev", "--no-exporter", "--json")
-    assert dev.stdout is not None
-    text = ""
-    while not text.rstrip().endswith("}"):
-        text += dev.stdout.readline()
-    shown = json.loads(text)
+    shown = json.loads("".join(read_until(dev, "}", stdout=True)))
     assert shown["modules"] == []
     listed = start("queues", "--json", url=shown["redis_url"])
     assert json.loads(listed.communicate(timeout=30)[0])["total"] == 0

@@ -23,8 +23,12 @@ from rf_jobs.telemetry import names, telemetry
 from rf_jobs.telemetry.names import metric_name
 from rf_jobs.words.config_settings import ExporterSettings, JobsSettings, TelemetrySettings
 from rf_jobs.words.errors import ConfigError
+from rf_jobs.words.timing import mono, now_ms
 from rf_jobs_exporter.app import COLLECTOR, create_app, serve
 from rf_jobs_exporter.auth import is_loopback
+from rf_jobs_exporter.collector import replication_lag
+from rf_jobs_exporter.lease import LEASE_SECONDS
+from tests.support.processes import fetch, process, rf_jobs, said
 from tests.support.programs import program
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -110,11 +114,13 @@ async def test_an_empty_store(redis_url: str) -> None:
 
 
 async def test_what_a_fleet_did(redis_url: str) -> None:
+    began = mono()
     for _ in range(2):
         await work(redis_url, [Shown(fail=n == 0) for n in range(5)])
     async with QueueManager(settings(redis_url)) as manager:
         await manager.dispatch_many([Shown(), Shown().__class__(), manager.dispatch(Shown()).delay(60)])
         await manager.pause("shown")
+        await make_older(manager, ready=120_000, dead=3_600_000)
     async with exporter(settings(redis_url)) as client:
         page = await scrape(client)
     name = Shown.__job_class__.name
@@ -136,9 +142,19 @@ async def test_what_a_fleet_did(redis_url: str) -> None:
     assert events["reclaimed"] == events["evicted"] == 0
     assert page("rf_ledger_imbalance_jobs", queue="shown") == 0
     assert page("queue_paused", queue="shown") == 1
-    assert page("queue_oldest_job_age_seconds", queue="shown") >= 0
-    assert page("rf_dead_letter_oldest_age_seconds", queue="shown") >= 0
+    took = mono() - began + 1
+    assert 120 <= page("queue_oldest_job_age_seconds", queue="shown") <= 120 + took
+    assert 3600 <= page("rf_dead_letter_oldest_age_seconds", queue="shown") <= 3600 + took
     assert page("rf_queue_age_objective_seconds", queue="shown") == 300
+
+
+async def make_older(manager: QueueManager, *, ready: int, dead: int) -> None:
+    """As if all ready jobs and dead letters had been there so many ms longer."""
+    client, keys = manager.store.client, manager.store.keys
+    for family, by in (("ready", -ready * 512), ("dead", -dead)):
+        key = keys.of(family, "shown")
+        for job_id in await client.zrange(key, 0, -1):
+            await client.execute_command("ZINCRBY", key, by, job_id)
 
 
 async def test_the_fleets_workers(redis_url: str) -> None:
@@ -149,8 +165,8 @@ async def test_the_fleets_workers(redis_url: str) -> None:
         for pool, beat in zip(pools, beats, strict=True):
             heard = pool.on_beat
 
-            def hear(beaten: Any, heard: Any = heard, beat: asyncio.Event = beat) -> None:
-                heard(beaten)
+            def hear(beaten: Any, unextended: int, heard: Any = heard, beat: asyncio.Event = beat) -> None:
+                heard(beaten, unextended)
                 beat.set()
 
             pool.on_beat = hear  # type: ignore[method-assign]
@@ -158,8 +174,10 @@ async def test_the_fleets_workers(redis_url: str) -> None:
             for beat in beats:
                 await asyncio.wait_for(beat.wait(), 10)
             page = await scrape(client)
-            commands = manager.store.commands
-            silent: Call[Any] = Call("admin", ("ZADD", commands.keys.of("workers"), 1, pools[0].id), lambda r: r)
+            assert pools[0]._beats is not None
+            await asyncio.to_thread(pools[0]._beats.stop)  # a heartbeat would undo what follows
+            key, before = manager.store.commands.keys.of("workers"), now_ms() - 60_000
+            silent: Call[Any] = Call("admin", ("ZADD", key, before, pools[0].id), lambda r: r)
             await manager.store.run(silent)
             later = await scrape(client)
     assert page("rf_workers", state="running") == 2
@@ -171,6 +189,118 @@ async def test_the_fleets_workers(redis_url: str) -> None:
     assert later("rf_workers", state="stale") == 1
     assert later("rf_workers", state="running") == 1
     assert later("worker_slots", queue="shown") == 4
+
+
+class Held(Job, queue="held"):
+    async def handle(self, ctx: JobContext) -> None:
+        await asyncio.sleep(60)
+
+
+async def test_the_longest_run_is_seen_among_more_than_the_store_would_look_at(redis_url: str) -> None:
+    wanted, count = settings(redis_url), 60
+    async with QueueManager(wanted) as manager, exporter(wanted) as client:
+        pool = WorkerPool(WorkerConfig(queues=["held"], max_concurrent_jobs=count, shutdown_timeout=0), manager)
+        started: asyncio.Queue[ev.JobStarted] = asyncio.Queue()
+        manager.bus.subscribe(ev.JobStarted, started.put_nowait)
+        beat = asyncio.Event()
+        pool.on_beat = lambda beaten, unextended: beat.set()  # type: ignore[method-assign]
+        async with pool:
+            first, *_ = await manager.dispatch_many([Held() for _ in range(count)])
+            for _ in range(count):
+                await asyncio.wait_for(started.get(), 10)
+            young = await scrape(client)
+            # As if it had started ten minutes ago, and its lease were the last to end.
+            (old,) = [a for a in pool._engine._running if a.leased.id == str(first)]
+            pool._table.start(old.place, old.deadline, old.began - 600)
+            began, keys = mono(), manager.store.keys
+            await manager.store.client.zadd(keys.of("running", "held"), {str(first): now_ms() + 3_600_000}, xx=True)
+            for _ in range(2):
+                beat.clear()
+                await asyncio.wait_for(beat.wait(), 10)
+            page = await scrape(client)
+            infos = {info.name: info for info in await manager.queues()}
+        over = await scrape(client)
+    took = mono() - began + 60
+    assert young("queue_oldest_running_seconds", queue="held") < 60
+    assert 600 <= page("queue_oldest_running_seconds", queue="held") <= 600 + took
+    assert infos["held"].oldest_running_seconds >= 600
+    assert over("queue_oldest_running_seconds", queue="held") == 0
+
+
+async def test_who_sends_no_such_heartbeats_has_its_leases_looked_at(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url)) as manager, exporter(settings(redis_url)) as client:
+        await manager.dispatch(Shown())
+        (leased,) = await manager.pop_batch("shown", 1)
+        key = manager.store.keys.of("meta", str(leased.id))
+        await manager.store.client.hset(key, "epoch", str(now_ms() - 90_000))
+        page = await scrape(client)
+        await manager.store.client.delete(key)
+        await manager.store.client.set(key, "damaged")
+        damaged = await scrape(client)
+        await manager.store.client.delete(key)
+    assert 90 <= page("queue_oldest_running_seconds", queue="shown") <= 150
+    assert damaged("queue_oldest_running_seconds", queue="shown") == 0
+
+
+async def test_one_of_two_exporters_shows_the_store_and_the_other_takes_over(redis_url: str, tmp_path: Path) -> None:
+    """Killed it is missed once its lease is over, stopped it gives the lease up."""
+    log = tmp_path / "exporter.log"
+    await work(redis_url, [Shown()])
+    with process(*rf_jobs("exporter", "--port", "0", "--redis-url", redis_url), log=log) as first:
+        url = await asyncio.to_thread(said, first, log, r"metrics of .* on (http://\S+/metrics)")
+        active = Page(await asyncio.to_thread(fetch, url))
+        async with exporter(settings(redis_url)) as second:
+            standing_by = await scrape(second)
+            async with second.get("/readyz") as ready:
+                assert ready.status == 200
+            first.kill()
+            await asyncio.to_thread(first.wait)
+            still = await scrape(second)
+            async with QueueManager(settings(redis_url)) as manager:
+                key = manager.store.keys.of("exporter")
+                assert 0 < await manager.store.client.pttl(key) <= LEASE_SECONDS * 1000
+                await manager.store.client.pexpireat(key, 1)  # as if that time were over
+            taken_over = await scrape(second)
+        async with exporter(settings(redis_url)) as third:
+            stopped = await scrape(third)
+    assert [page("rf_exporter_active") for page in (active, standing_by, still, taken_over, stopped)] == [1, 0, 0, 1, 1]
+    ours = {name for name in standing_by.names() if not name.startswith(("process_", "python_"))}
+    assert ours == {"rf_exporter_active"}
+    for page in (active, taken_over, stopped):
+        assert page("queue_events_total", queue="shown", event="completed") == 1
+
+
+async def test_how_much_memory_a_queue_takes(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url)) as manager, exporter(settings(redis_url)) as client:
+        before = (await manager.store.run(manager.store.commands.info()))["used_memory"]
+        await manager.dispatch_many([Shown() for _ in range(2_000)])
+        after = (await manager.store.run(manager.store.commands.info()))["used_memory"]
+        await manager.dispatch(Shown()).on_queue("small")
+        page = await scrape(client)
+    truth, found = after - before, page("rf_queue_memory_bytes", queue="shown")
+    assert truth / 2 < found < truth * 2
+    assert 0 < page("rf_queue_memory_bytes", queue="small") < 10_000
+
+
+async def test_a_server_that_does_not_tell_sizes_is_read_all_the_same(tmp_path: Path) -> None:
+    with EmbeddedServer.ephemeral() as server:
+        async with QueueManager(settings(server.url)) as manager, exporter(settings(server.url)) as client:
+            await manager.dispatch(Shown())
+            await manager.store.client.execute_command("ACL", "SETUSER", "default", "-memory")
+            page = await scrape(client)
+            async with client.get("/readyz") as ready:
+                assert ready.status == 200
+    assert page("rf_exporter_collect_errors_total", stage="memory") == 1
+    assert page("rf_exporter_last_success_timestamp_seconds") > 0
+    assert page("queue_depth", queue="shown", state="ready") == 1
+    assert "rf_queue_memory_bytes" not in page.names()
+
+
+def test_how_far_replicas_are_behind() -> None:
+    replica = {"ip": "x", "port": 1, "state": "online", "offset": 1}
+    assert replication_lag({"role": "master", "connected_slaves": 0}) == 0
+    assert replication_lag({"slave0": {**replica, "lag": 1}, "slave1": {**replica, "lag": 7}}) == 7
+    assert replication_lag({"role": "slave", "slave_repl_offset": 5, "master_last_io_seconds_ago": 3}) == 3
 
 
 async def test_both_formats_are_well_formed(redis_url: str, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from rf_jobs import Job, JobContext, Priority, QueueManager, WorkerConfig, WorkerPool
+from rf_jobs.core.transitions import crash_report
 from rf_jobs.model.events import JobStarted
 from rf_jobs.model.jobclass import Registry
-from rf_jobs.store.shapes import Draft, Ending
+from rf_jobs.store.shapes import Draft, Ending, Verdict
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.config import QueueOrder
 from rf_jobs.worker.leases import LeaseTable
@@ -134,26 +135,44 @@ async def test_a_crash_of_a_job_that_was_cancelled_counts_both(manager: QueueMan
     commands, run = manager.store.commands, manager.store.run
     await run(commands.fetch("w", 1, 1, 60_000, [QUEUE]))
     assert await manager.cancel(job)
-    ending = Ending("crash", QUEUE, str(job), "w.1", 5, "it died", b"{}")
-    assert await run(commands.finish([ending], manager.retention)) == [1]
+    ending = Ending("crash", QUEUE, str(job), "w.1", 5, "it died", crash_report("w", "it died"))
+    assert await run(commands.finish([ending], manager.retention)) == [Verdict.CANCELLED]
     (queue,) = await manager.queues()
     assert (queue.ledger["reclaimed"], queue.ledger["cancelled"]) == (1, 1)
     record = await manager.job(job)
     assert (record.state, record.crashes) == ("cancelled", 1)
 
 
-async def test_a_full_lease_table_stops_the_fetching_and_nothing_else(manager: QueueManager) -> None:
+async def test_a_full_lease_table_stops_the_fetching_and_nothing_else(
+    manager: QueueManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Outcomes that the server does not take hold their places; the worker must not ask for more than it can note."""
     store = manager.store
     drafts = [Draft(f"00000000-0000-0000-0000-{n:012}", QUEUE, 1, "", b"{}") for n in range(3)]
     async with WorkerPool(WorkerConfig(queues=[QUEUE], max_concurrent_jobs=2, sleep=0.2), manager) as pool:
+        fetcher, fetches = pool._fetcher, []
+        real = fetcher._fetch
+
+        async def fetch(wanted: int) -> None:
+            fetches.append(wanted)
+            await real(wanted)
+
+        async def has_looked() -> bool:
+            return not fetcher._news.is_set()
+
+        monkeypatch.setattr(fetcher, "_fetch", fetch)
         places = [pool._table.add(QUEUE, f"{n:036}", n) for n in range(pool._table.room)]
         await store.run(store.commands.enqueue(drafts))
+        fetcher.poke()
+        await until(has_looked, "the fetcher has seen that there is something")
+        assert fetches == []
+        assert not fetcher._dry.is_set(), "it was for another reason that it did not fetch"
         assert (await manager.counts(QUEUE))["ready"] == 3
         for place in places:
             pool._table.remove(place)
-        pool._fetcher.poke()
+        fetcher.poke()
         await all_ran(manager, QUEUE)
+        assert fetches
 
 
 async def test_a_full_lease_table_does_not_end_the_fetching(manager: QueueManager) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rf_jobs import QueueManager
+from rf_jobs.client.handle import JobHandle
 from rf_jobs.core.doctor import deep_check
 from rf_jobs.core.records import WorkerInfo
 from rf_jobs.words.errors import JobError
@@ -50,14 +51,14 @@ async def worker(
         await asyncio.to_thread(running.wait, 20)
 
 
-async def ready(manager: QueueManager, count: int = 1) -> list[WorkerInfo]:
-    """The live workers, once there are so many."""
+async def ready(manager: QueueManager, count: int = 1, state: str = "running") -> list[WorkerInfo]:
+    """The workers in this state, once there are so many."""
 
     async def look() -> list[WorkerInfo]:
-        found = [w for w in await manager.workers() if w.state == "running"]
+        found = [w for w in await manager.workers() if w.state == state]
         return found if len(found) >= count else []
 
-    return await until(look, f"{count} workers run")
+    return await until(look, f"{count} workers are {state}")
 
 
 async def running(manager: QueueManager, count: int) -> None:
@@ -67,10 +68,29 @@ async def running(manager: QueueManager, count: int) -> None:
     await until(look, f"{count} jobs run")
 
 
-async def test_a_killed_child_costs_no_lease_time(manager: QueueManager, tmp_path: Path) -> None:
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """Where jobs note that they have started."""
+    folder = tmp_path / "started"
+    folder.mkdir()
+    return folder
+
+
+async def hanging(manager: QueueManager, folder: Path, count: int) -> list[JobHandle[int]]:
+    """So many jobs, once each of them is in its handler, where it stays until its process is killed."""
+    handles = [await manager.dispatch(jobs.FirstHangs(folder=str(folder))).handle() for _ in range(count)]
+
+    async def started() -> bool:
+        return len(jobs.FirstHangs.started(folder)) == count
+
+    await until(started, f"{count} jobs are in their handlers")
+    return handles
+
+
+@pytest.mark.chaos
+async def test_a_killed_child_costs_no_lease_time(manager: QueueManager, tmp_path: Path, notes: Path) -> None:
     async with worker(manager, tmp_path, "--lease-seconds", "60"):
-        handles = [await manager.dispatch(jobs.Sleeps(seconds=1)).handle() for _ in range(5)]
-        await running(manager, 5)
+        handles = await hanging(manager, notes, 5)
         [victim] = await ready(manager)
         os.kill(victim.pid, signal.SIGKILL)
         assert [await handle.result(20) for handle in handles] == [1] * 5, "an attempt was used up"
@@ -78,16 +98,15 @@ async def test_a_killed_child_costs_no_lease_time(manager: QueueManager, tmp_pat
         assert {record.crashes for record in records} == {1}
 
 
-async def test_jobs_of_a_killed_child_are_announced_by_the_next(manager: QueueManager, tmp_path: Path) -> None:
+@pytest.mark.chaos
+async def test_jobs_of_a_killed_child_are_announced_by_the_next(
+    manager: QueueManager, tmp_path: Path, notes: Path
+) -> None:
     """The supervisor settles them and has no telemetry of its own."""
     on = {"RF_JOBS_TELEMETRY_TRACING": "false", "RF_JOBS_TELEMETRY_FLUSH_SECONDS": "0.5"}
     async with worker(manager, tmp_path, env=on):
-        handles = [await manager.dispatch(jobs.Sleeps(seconds=3)).handle() for _ in range(3)]
-
-        async def busy() -> list[WorkerInfo]:
-            return [worker for worker in await manager.workers() if worker.busy == 3]
-
-        [victim] = await until(busy, "all three have started")
+        handles = await hanging(manager, notes, 3)
+        [victim] = await ready(manager)
         os.kill(victim.pid, signal.SIGKILL)
         assert [await handle.result(20) for handle in handles] == [1] * 3
         reclaimed = (await manager.queue(QUEUE)).ledger["reclaimed"]
@@ -100,6 +119,7 @@ async def test_jobs_of_a_killed_child_are_announced_by_the_next(manager: QueueMa
         await until(counted, f"the metrics agree with the ledger that {reclaimed} were lost")
 
 
+@pytest.mark.chaos
 async def test_a_poison_job_is_buried_and_its_neighbours_are_not(manager: QueueManager, tmp_path: Path) -> None:
     async with worker(manager, tmp_path):
         neighbours = [await manager.dispatch(jobs.Sleeps(seconds=0.5)).handle() for _ in range(4)]
@@ -120,6 +140,7 @@ async def test_a_blocked_event_loop_keeps_its_leases(manager: QueueManager, tmp_
         assert queue.ledger["started"] == 1, "it was run twice"
 
 
+@pytest.mark.chaos
 async def test_what_cannot_be_stopped_is_killed(manager: QueueManager, tmp_path: Path) -> None:
     async with worker(manager, tmp_path):
         with pytest.raises(JobError):
@@ -132,7 +153,7 @@ async def test_two_signals_hand_back_at_once(manager: QueueManager, tmp_path: Pa
         ids = await manager.dispatch_many([jobs.Sleeps(seconds=60) for _ in range(15)])
         await running(manager, 10)
         program.terminate()
-        await asyncio.to_thread(_state, program.pid)
+        await ready(manager, state="stopping")
         program.terminate()
         assert await asyncio.to_thread(program.wait, 15) == 0
         assert (await manager.counts(QUEUE))["ready"] == 15
@@ -142,12 +163,7 @@ async def test_two_signals_hand_back_at_once(manager: QueueManager, tmp_path: Pa
         await manager.clear(QUEUE)
 
 
-def _state(pid: int) -> None:
-    """A moment in which the first signal can arrive."""
-    os.kill(pid, 0)
-    time.sleep(0.3)
-
-
+@pytest.mark.chaos
 async def test_a_child_whose_supervisor_died_stops(manager: QueueManager, tmp_path: Path) -> None:
     async with worker(manager, tmp_path) as program:
         [child] = await ready(manager)

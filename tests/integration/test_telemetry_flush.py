@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import pytest
 from rf_jobs import Job, JobContext, QueueManager, Settings, WorkerConfig, WorkerPool
 from rf_jobs.model import events as ev
 from rf_jobs.model.jobclass import Registry
+from rf_jobs.store import commands
 from rf_jobs.store.calls import Call
 from rf_jobs.store.embedded import EmbeddedServer
+from rf_jobs.store.redis import SyncStore
 from rf_jobs.telemetry import names, telemetry
 from rf_jobs.telemetry.cells import MetricStore
 from rf_jobs.telemetry.exposition import read_flushed
@@ -184,4 +186,45 @@ def test_classes_that_are_served_are_known() -> None:
     elsewhere, home = Elsewhere.__job_class__.name, AtHome.__job_class__.name
     assert known_pairs(own, "default", ("default",)) == [("default", home)]
     assert sorted(known_pairs(own, "default", ())) == sorted([("elsewhere", elsewhere), ("default", home)])
-    json.dumps(known_pairs(own, "default", ()))
+
+
+async def test_heartbeats_are_measured_like_all_other_round_trips(manager: QueueManager) -> None:
+    """They are sent by a thread, and told of on the loop."""
+    pool = WorkerPool(WorkerConfig(queues=["flushed"]), manager)
+    told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def hear(event: ev.OperationDone) -> None:
+        assert asyncio.get_running_loop() is loop
+        told.put_nowait((event.op, event.error))
+
+    manager.bus.subscribe(ev.OperationDone, hear)
+    async with pool, asyncio.timeout(10):
+        while await told.get() != ("extend", ""):
+            pass
+
+
+def test_the_failures_of_a_synchronous_store_are_told_too(tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+    store = SyncStore(f"unix://{tmp_path}/nobody.sock", retry_for=0.0)
+    store.observer = lambda op, took, error: told.append((op, error))
+    with pytest.raises(BackendError):
+        store.run(store.commands.ping())
+    store.close()
+    assert told == [("read", "connection")]
+
+
+def test_operations_are_those_of_the_table() -> None:
+    source = (Path(commands.__file__)).read_text()
+    named = set(re.findall(r'Call\(\s*"(\w+)"', source))
+    assert {*named, "connect"} == set(names.REDIS_OPS)
+
+
+async def test_the_cap_of_job_classes_is_a_setting(redis_url: str) -> None:
+    wanted = settings(redis_url, max_job_classes=1, tracing=False)
+    async with QueueManager(wanted) as manager:
+        async with telemetry(manager, wanted.telemetry):
+            for name in ("One", "Two"):
+                manager.bus.emit(ev.JobDispatched("id", "q", name, "ready"))
+        counted = {field for field in await stored(manager) if field.startswith('["jobs_dispatched_total","q"')}
+    assert counted == {'["jobs_dispatched_total","q","_other"]'}, "the known classes of this process fill the cap"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from rf_jobs.model import events as ev
 from rf_jobs.telemetry.spans import SCHEMA_URL
+from rf_jobs.words.errors import PayloadTooLarge, SerializationError
 from tests.support.tracing import CLASS, InThread, Traced, at, attribute, context, lab, linked, seen, under
 
 
@@ -14,7 +18,7 @@ async def test_a_dispatch_and_its_run_are_one_trace(redis_url: str) -> None:
     async with lab(redis_url) as it:
         with it.tracer.start_as_current_span("request"):
             job_id = await it.manager.dispatch(Traced())
-        await it.until(ev.JobCompleted)
+        done: ev.JobCompleted = await it.until(ev.JobCompleted)
         request, send, process = await it.span("request"), await it.span("send traced"), await it.span("process traced")
         record = await it.manager.job(job_id)
     assert under(send, request)
@@ -39,7 +43,7 @@ async def test_a_dispatch_and_its_run_are_one_trace(redis_url: str) -> None:
     assert attribute(process, "rf_jobs.job.attempt") == 1
     assert attribute(process, "rf_jobs.job.max_attempts") == 2
     assert attribute(process, "rf_jobs.worker.id").startswith("w")
-    assert attribute(process, "rf_jobs.job.queue_wait_ms") >= 0
+    assert attribute(process, "rf_jobs.job.queue_wait_ms") == round(done.wait * 1000)
     assert [event.name for event in process.events] == ["created", "enqueued", "fetched"]
     assert process.status.status_code is StatusCode.UNSET
     scope = process.instrumentation_scope
@@ -66,12 +70,13 @@ async def test_a_delayed_job_starts_a_trace_of_its_own(redis_url: str) -> None:
         await it.until(ev.JobCompleted)
         send, process = await it.span("send traced"), await it.span("process traced")
         promote = await it.span("promote traced")
+        promoted: ev.JobsPromoted = await it.until(ev.JobsPromoted)
     assert process.parent is None
     assert linked(process) == {"creation": context(send)}
     assert promote.kind is SpanKind.INTERNAL
     assert promote.parent is None
     assert attribute(promote, "messaging.batch.message_count") == 1
-    assert attribute(promote, "rf_jobs.promote.lag_ms.max") >= 0
+    assert attribute(promote, "rf_jobs.promote.lag_ms.max") == promoted.lag_ms
 
 
 async def test_a_batch_is_sent_in_one_span(redis_url: str) -> None:
@@ -123,14 +128,23 @@ async def test_named_by_class(redis_url: str) -> None:
     async with lab(redis_url, span_name="class") as it:
         await it.manager.dispatch(Traced())
         await it.until(ev.JobCompleted)
-        assert under(await it.span(f"process {CLASS}"), await it.span(f"send {CLASS}"))
+        assert under(await it.span("process Traced"), await it.span("send Traced"))
+    async with lab(redis_url, span_name="class", ratio=0.0) as it:
+        await it.manager.dispatch(Traced(do="fail"))
+        assert under(await it.span("dead_letter Traced"), (await it.many("process Traced", 2))[1])
+        await it.span("retry Traced")
+        assert {span.name for span in it.spans()} - {"start worker"} == {
+            "process Traced", "retry Traced", "dead_letter Traced",
+        }  # fmt: skip
 
 
 async def test_a_duplicate_and_a_dispatch_that_fails(redis_url: str) -> None:
     async with lab(redis_url, worker=False, ratio=1.0) as it:
         job_id = await it.manager.dispatch(Traced())
         await it.manager.dispatch(Traced()).with_id(job_id)
-        await it.span("send traced", lambda s: attribute(s, "rf_jobs.dispatch.result") == "duplicate")
+        second = await it.span("send traced", lambda s: attribute(s, "rf_jobs.dispatch.result") == "duplicate")
+        first = await it.span("send traced", lambda s: attribute(s, "rf_jobs.dispatch.result") == "enqueued")
+        assert linked(second) == {"creation": context(first)}
     async with lab(redis_url, worker=False, ratio=0.0) as it:
         await it.manager.dispatch(Traced())
         it.manager.store.retry_for = 0.0
@@ -144,3 +158,47 @@ async def test_a_duplicate_and_a_dispatch_that_fails(redis_url: str) -> None:
     assert attribute(send, "rf_jobs.dispatch.result") == "rejected"
     assert send.status.status_code is many.status.status_code is StatusCode.ERROR
     assert attribute(send, "error.type") == "BackendError"
+
+
+async def test_a_duplicate_of_the_synchronous_side(redis_url: str) -> None:
+    """It is told of on another thread's loop, where nothing can be read for its link."""
+    async with lab(redis_url, worker=False) as it:
+        job_id = await it.manager.dispatch(Traced())
+        again = it.manager.dispatch(Traced()).with_id(job_id)
+        await asyncio.to_thread(again.sync)
+        second = await it.span("send traced", lambda s: attribute(s, "rf_jobs.dispatch.result") == "duplicate")
+        await it.manager.dispatch(Traced())
+    assert second.links == ()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+@pytest.mark.parametrize(("text", "error"), [("x" * 2_000, PayloadTooLarge), (None, SerializationError)])
+async def test_a_dispatch_that_is_refused_before_it_is_sent(
+    redis_url: str, ratio: float, text: Any, error: type[Exception]
+) -> None:
+    async with lab(redis_url, worker=False, ratio=ratio, jobs={"max_payload_bytes": 1_000}) as it:
+        with it.tracer.start_as_current_span("request"), pytest.raises(error):
+            await it.manager.dispatch(Traced(do=text))
+        send = await it.span("send traced")
+        assert under(send, await it.span("request"))
+        count = len(it.spans())
+    assert len(it.spans()) == count, "nothing was left open"
+    assert attribute(send, "rf_jobs.dispatch.result") == "rejected"
+    assert attribute(send, "error.type") == send.status.description == error.__name__
+    assert send.status.status_code is StatusCode.ERROR
+    assert attribute(send, "rf_jobs.job.class") == CLASS
+    assert send.start_time is not None
+    assert send.end_time is not None
+    assert send.start_time < send.end_time
+
+
+async def test_one_that_is_refused_where_nothing_is_sampled_is_written_all_the_same(redis_url: str) -> None:
+    async with lab(redis_url, worker=False, ratio=0.0, jobs={"max_payload_bytes": 1_000}) as it:
+        with pytest.raises(PayloadTooLarge):
+            await it.manager.dispatch(Traced(do="x" * 2_000))
+        send = await it.span("send traced")
+        with pytest.raises(PayloadTooLarge):
+            await it.manager.dispatch_many([Traced(), Traced(do="x" * 2_000)])
+        many = await it.span("send traced", lambda s: attribute(s, "messaging.batch.message_count") == 2)
+    assert send.parent is None
+    assert many.status.status_code is StatusCode.ERROR

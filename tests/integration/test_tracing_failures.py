@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from opentelemetry import trace
@@ -10,8 +11,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from rf_jobs import Job, JobContext
 from rf_jobs.model import events as ev
-from rf_jobs.telemetry.traceparent import parse
-from tests.support.tracing import CLASS, Traced, attribute, context, lab, linked, seen, under
+from rf_jobs.telemetry.traceparent import attempt_ids, parse
+from tests.support.tracing import CLASS, Traced, attribute, context, conversation, lab, linked, seen, under
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
@@ -136,3 +137,69 @@ async def test_a_damaged_job_is_seen(redis_url: str) -> None:
         process, dead = await it.span("process traced"), await it.span("dead_letter traced")
     assert attribute(process, "error.type") == "rf_jobs.words.errors.SerializationError"
     assert under(dead, process)
+
+
+@pytest.mark.parametrize("mode", ["auto", "link"])
+async def test_a_payload_that_nobody_can_read_has_its_attempts_ids_and_its_dispatch(redis_url: str, mode: str) -> None:
+    async with lab(redis_url, ratio=0.0, trace=mode) as it:
+        commands = it.manager.store.commands
+        await it.manager.pause("traced")
+        job_id = await it.manager.dispatch(Traced())
+        key = commands.keys.of("job", str(job_id))
+        wire = json.loads(await it.manager.store.client.get(key) or b"")
+        await it.manager.store.client.set(key, json.dumps(wire | {"args": {"do": 7}}))
+        await it.manager.resume("traced")
+        process, dead = await it.span("process traced"), await it.span("dead_letter traced")
+        letter = await it.manager.inspector.envelope(str(job_id))
+        meta = await it.manager.store.run(commands.meta(str(job_id)))
+    assert letter is not None
+    assert letter.hdr is not None
+    creation = parse(letter.hdr.tp)
+    assert creation is not None
+    ids = attempt_ids(str(job_id), meta["token"].lstrip("!"))
+    assert context(process).span_id == int(ids[32:], 16)
+    assert context(process).trace_id == (creation.trace_id if mode == "auto" else int(ids[:32], 16))
+    assert (process.parent is not None and process.parent.span_id == creation.span_id) is (mode == "auto")
+    assert linked(process)["creation"] == linked(dead)["creation"] == (creation.trace_id, creation.span_id)
+    assert under(dead, process)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_what_a_handler_logs_has_its_attempts_ids(
+    redis_url: str, ratio: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "rf_jobs.job"):
+        async with lab(redis_url, ratio=ratio) as it:
+            await it.manager.dispatch(Traced(do="fail")).max_attempts(1)
+            process = await it.span("process traced")
+    (said,) = [vars(record) for record in caplog.records if record.name == "rf_jobs.job"]
+    own = (f"{context(process).trace_id:032x}", f"{context(process).span_id:016x}")
+    assert (said["trace_id"], said["span_id"]) == own
+
+
+async def test_asking_for_another_try_after_the_last_is_a_failure(redis_url: str) -> None:
+    async with lab(redis_url, ratio=0.0) as it:
+        job_id = await it.manager.dispatch(Traced(do="ask for another try")).max_attempts(1)
+        process, dead = await it.span("process traced"), await it.span("dead_letter traced")
+        letter = await it.manager.inspector.envelope(str(job_id))
+    assert (context(process).trace_id, context(process).span_id) == (seen[0].trace_id, seen[0].span_id)
+    assert letter is not None
+    assert letter.hdr is not None
+    creation = parse(letter.hdr.tp)
+    assert creation is not None
+    assert linked(process)["creation"] == linked(dead)["creation"] == (creation.trace_id, creation.span_id)
+    assert under(dead, process)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+async def test_all_spans_of_a_job_are_in_one_conversation(redis_url: str, ratio: float) -> None:
+    async with lab(redis_url, ratio=ratio) as it:
+        root = await it.manager.dispatch(Traced(do="dispatch a failure"))
+        died: ev.JobDied = await it.until(ev.JobDied)
+        assert await it.manager.retry_failed(died.job_id)
+        for name in ("retry traced", "dead_letter traced", "replay traced"):
+            assert conversation(await it.span(name, lambda s: attribute(s, "messaging.message.id") == died.job_id)) == (
+                str(root)
+            )
+        talks = {conversation(span) for span in it.spans() if attribute(span, "messaging.message.id")}
+    assert talks == {str(root)}

@@ -17,7 +17,7 @@ from rf_jobs import QueueManager, Settings, WorkerConfig, WorkerPool
 from rf_jobs.model import events as ev
 from rf_jobs.telemetry import telemetry
 from rf_jobs.words.config_settings import JobsSettings, TelemetrySettings
-from tests.support.tracing import Traced, attribute, context, lab, linked, seen, under
+from tests.support.tracing import Traced, attribute, context, conversation, lab, linked, seen, under
 
 
 async def test_cancelling_what_waits(redis_url: str) -> None:
@@ -44,6 +44,15 @@ async def test_cancelling_what_runs(redis_url: str) -> None:
     assert process.status.status_code is StatusCode.UNSET
 
 
+async def test_a_cancellation_is_in_its_jobs_conversation(redis_url: str) -> None:
+    async with lab(redis_url, ratio=0.0) as it:
+        root = await it.manager.dispatch(Traced(do="dispatch one that hangs"))
+        inner: ev.JobStarted = await it.until(ev.JobStarted, 2)
+        await it.manager.cancel(inner.job_id)
+        cancel, process = await it.span("cancel traced"), await it.span("process traced")
+    assert conversation(cancel) == conversation(process) == str(root)
+
+
 async def test_clearing_is_one_span(redis_url: str) -> None:
     async with lab(redis_url, worker=False) as it:
         await it.manager.dispatch_many([Traced() for _ in range(5)])
@@ -56,9 +65,9 @@ async def test_a_lost_job_links_to_the_attempt_that_was_lost(redis_url: str) -> 
     """The lease of a silent consumer runs out; whoever takes the job back can still name the attempt's span."""
     async with lab(redis_url) as it:
         assert it.pool is not None
-        job_id = await it.manager.dispatch(Traced(do="hang"))
-        started: ev.JobStarted = await it.until(ev.JobStarted)
-        (attempt,) = seen
+        root = await it.manager.dispatch(Traced(do="dispatch one that hangs"))
+        started: ev.JobStarted = await it.until(ev.JobStarted, 2)
+        job_id, attempt = started.job_id, seen[1]
         # As if this worker had frozen: its lease is over, and another one looks after it.
         keys = it.manager.store.commands.keys
         assert it.pool._beats is not None
@@ -73,6 +82,9 @@ async def test_a_lost_job_links_to_the_attempt_that_was_lost(redis_url: str) -> 
     assert reclaim.parent is None
     assert reclaim.status.status_code is StatusCode.ERROR
     assert attribute(reclaim, "rf_jobs.lease.owner") == started.worker
+    assert attribute(reclaim, "rf_jobs.job.attempt") == 1
+    assert 0 <= attribute(reclaim, "rf_jobs.reclaim.silent_for_ms") < 60_000
+    assert conversation(reclaim) == conversation(lost) == str(root)
     links = linked(reclaim)
     assert links["lost_attempt"].span_id == attempt.span_id == context(lost).span_id
     assert links["lost_attempt"].trace_id == attempt.trace_id == links["creation"].trace_id

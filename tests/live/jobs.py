@@ -12,6 +12,13 @@ class Fine(Job, queue="fine"):
         await asyncio.sleep(0.005)
 
 
+class Late(Job, queue="late"):
+    """Its queue is paused."""
+
+    def handle(self, ctx: JobContext) -> None:
+        raise AssertionError("nobody starts it")
+
+
 class Flaky(Job, queue="flaky", max_attempts=5, backoff=0.1):
     async def handle(self, ctx: JobContext) -> None:
         if ctx.attempt < 2:

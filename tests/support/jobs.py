@@ -115,6 +115,25 @@ class Sleeps(Job, queue=QUEUE, timeout=60):
         return ctx.attempt
 
 
+class FirstHangs(Job, queue=QUEUE, timeout=60):
+    """Notes that it runs as ``<folder>/<id>``. The first run hangs until it is killed, the next returns at once."""
+
+    folder: str
+
+    async def handle(self, ctx: JobContext) -> int:
+        note = Path(self.folder, ctx.id)
+        if note.exists():  # noqa: ASYNC240 (a test's folder)
+            return ctx.attempt
+        note.touch()  # noqa: ASYNC240
+        await asyncio.sleep(600)
+        raise AssertionError("nobody killed it")
+
+    @staticmethod
+    def started(folder: Path) -> set[str]:
+        """Ids of those that have."""
+        return {note.name for note in folder.iterdir()}
+
+
 class Slow(Job, queue=QUEUE, timeout=0.3, max_attempts=2, backoff=0):
     stubborn: bool = False
 
@@ -126,10 +145,10 @@ class Slow(Job, queue=QUEUE, timeout=0.3, max_attempts=2, backoff=0):
                 raise
 
 
-class Extends(Job, queue=QUEUE, timeout=0.4, max_attempts=1):
+class Extends(Job, queue=QUEUE, timeout=2, max_attempts=1):
     async def handle(self, ctx: JobContext) -> str:
-        await ctx.extend(10)
-        await asyncio.sleep(0.8)
+        await ctx.extend(60)
+        await asyncio.sleep(2.3)
         return "in time"
 
 

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 ROOT = Path(__file__).parents[2]
+_PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "exporters")])}
+T = TypeVar("T")
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_until(holds: Callable[[], object], what: str, timeout: float = 30.0) -> None:
-    """Look again every 50 ms until ``holds`` is true; fails with ``what``."""
+def wait_until(look: Callable[[], T | None], what: str, timeout: float = 30.0) -> T:
+    """Look again every 50 ms until what is seen is true, and answer with it; fails with ``what``."""
     give_up = time.monotonic() + timeout
-    while not holds():
+    while not (seen := look()):
         if time.monotonic() > give_up:
             raise AssertionError(f"not within {timeout:g} s: {what}")
         time.sleep(0.05)
+    return seen
 
 
 def fetch(url: str, timeout: float = 5.0) -> str:
@@ -44,10 +40,12 @@ def fetch(url: str, timeout: float = 5.0) -> str:
 
 
 @contextmanager
-def process(*command: str | Path, log: Path, env: dict[str, str] | None = None) -> Generator[subprocess.Popen[bytes]]:
+def process(
+    *command: str | Path, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT
+) -> Generator[subprocess.Popen[bytes]]:
     """A process whose output goes to ``log``; SIGTERM at the end, SIGKILL if that is not enough."""
     with log.open("wb") as output:
-        running = _start([str(part) for part in command], output, env or {})
+        running = _start([str(part) for part in command], output, env or {}, cwd)
         try:
             yield running
         finally:
@@ -59,9 +57,38 @@ def process(*command: str | Path, log: Path, env: dict[str, str] | None = None) 
                 running.wait()
 
 
-def _start(command: list[str], output: IO[bytes], env: dict[str, str]) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=ROOT)
+def _start(command: list[str], output: IO[bytes], env: dict[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, **_PATH, **env}
+    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd)
+
+
+def said(running: subprocess.Popen[bytes], log: Path, pattern: str) -> str:
+    """What the pattern's group (or the whole of it) is in the process's log, once it is there. Fails when it ends first."""
+
+    def look() -> re.Match[str] | None:
+        found = re.search(pattern, log.read_text())
+        assert found or running.poll() is None, f"it ended before it said {pattern!r}: {log.read_text()}"
+        return found
+
+    found = wait_until(look, f"{pattern!r} in {log.name}", 60)
+    return found[found.re.groups and 1]
+
+
+def in_fresh_interpreter(code: str, *arguments: str) -> str:
+    """What the code prints in a process of its own, without the threads and the state of this one. It is killed, with
+    its forked children, when it takes too long."""
+    command = [sys.executable, "-W", "error", "-c", code, *arguments]
+    environment = {**os.environ, **_PATH}
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        output, errors = running.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 0, errors
+    return output
 
 
 def rf_jobs(*arguments: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -10,6 +11,8 @@ from typing import Self
 
 TICK_SECONDS = 0.1
 """How soon a thread notices that the proxy is closed; waiting for data is not delayed by it."""
+
+LONGEST_MARKER = 64
 
 
 class ReplyCutter:
@@ -27,6 +30,7 @@ class ReplyCutter:
 
     def cut(self, marker: bytes) -> None:
         """Lose the next reply to a command that holds these bytes."""
+        assert 1 < len(marker) <= LONGEST_MARKER
         self._marker = marker
 
     def __enter__(self) -> Self:
@@ -50,21 +54,24 @@ class ReplyCutter:
     def _serve(self, client: socket.socket) -> None:
         with client, socket.socket(socket.AF_UNIX) as server:
             server.connect(self._path)
-            armed = False
-            while self._open:
-                for ready in select.select([client, server], [], [], TICK_SECONDS)[0]:
-                    try:
-                        data = ready.recv(1 << 20)
-                    except OSError:
-                        data = b""
-                    if not data:
+            with contextlib.suppress(OSError):  # either side may be gone
+                self._pass_on(client, server)
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        armed, before = False, b""
+        while self._open:
+            for ready in select.select([client, server], [], [], TICK_SECONDS)[0]:
+                data = ready.recv(1 << 20)
+                if not data:
+                    return
+                if ready is server:
+                    if armed:
+                        self.cuts += 1
                         return
-                    if ready is server:
-                        if armed:
-                            self.cuts += 1
-                            return
-                        client.sendall(data)
-                    else:
-                        if self._marker and self._marker in data:
-                            self._marker, armed = b"", True
-                        server.sendall(data)
+                    client.sendall(data)
+                else:
+                    marker = self._marker
+                    if marker and marker in before[1 - len(marker) :] + data:  # it may come in two pieces
+                        self._marker, armed = b"", True
+                    before = (before + data)[-LONGEST_MARKER:]
+                    server.sendall(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -30,6 +30,7 @@ class Traced(Job, queue="traced", backoff=0, max_attempts=2):
         seen.append(trace.get_current_span().get_span_context())
         match self.do:
             case "fail":
+                ctx.log("about to fail")
                 raise ValueError("card 4111")
             case "fail once" if ctx.attempt == 1:
                 raise ValueError("card 4111")
@@ -46,6 +47,10 @@ class Traced(Job, queue="traced", backoff=0, max_attempts=2):
                 await asyncio.sleep(60)
             case "dispatch":
                 await ctx.manager.dispatch(Traced())
+            case "dispatch a failure":
+                await ctx.manager.dispatch(Traced(do="fail"))
+            case "dispatch one that hangs":
+                await ctx.manager.dispatch(Traced(do="hang"))
             case _:
                 pass
         return "done"
@@ -104,14 +109,21 @@ class Lab:
 
     async def span(self, name: str, fits: Callable[[ReadableSpan], bool] = lambda _: True) -> ReadableSpan:
         """The one span of this name that fits, once it is written."""
+        (found,) = await self.many(name, 1, fits)
+        return found
+
+    async def many(
+        self, name: str, count: int, fits: Callable[[ReadableSpan], bool] = lambda _: True
+    ) -> list[ReadableSpan]:
+        """The spans of this name that fit, in the order in which they were written, once there are ``count``."""
         async with asyncio.timeout(15):
             while True:
                 self.written.clear()
-                if found := [span for span in self.spans(name) if fits(span)]:
+                if len(found := [span for span in self.spans(name) if fits(span)]) >= count:
                     break
                 await self.written.wait()
-        assert len(found) == 1, f"{len(found)} spans {name}"
-        return found[0]
+        assert len(found) == count, f"{len(found)} spans {name}"
+        return found
 
     def spans(self, name: str = "") -> list[ReadableSpan]:
         return [span for span in self._exporter.get_finished_spans() if name in ("", span.name)]
@@ -119,14 +131,15 @@ class Lab:
 
 @asynccontextmanager
 async def lab(
-    url: str, *, worker: bool = True, ratio: float = 1.0, sampler: Sampler | None = None, **options: Any
-) -> AsyncGenerator[Lab, None]:
+    url: str, *, worker: bool = True, ratio: float = 1.0, sampler: Sampler | None = None,
+    jobs: Mapping[str, Any] | None = None, **options: Any,
+) -> AsyncGenerator[Lab, None]:  # fmt: skip
     seen.clear()
     exporter = Memory()
     provider = TracerProvider(sampler=sampler) if sampler else TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     wanted = TelemetrySettings(sample_ratio=ratio, metrics=False, **options)
-    settings = Settings(jobs=JobsSettings(redis_url=url), telemetry=wanted)
+    settings = Settings(jobs=JobsSettings(redis_url=url, **(jobs or {})), telemetry=wanted)
     async with AsyncExitStack() as stack:
         manager = await stack.enter_async_context(QueueManager(settings))
         found = Lab(manager, exporter, provider)
@@ -141,6 +154,10 @@ async def lab(
 
 def attribute(span: ReadableSpan, name: str) -> Any:
     return (span.attributes or {}).get(name)
+
+
+def conversation(span: ReadableSpan) -> Any:
+    return attribute(span, "messaging.message.conversation_id")
 
 
 class At(NamedTuple):

@@ -90,7 +90,7 @@ def test_text_from_the_store_cannot_steer_the_terminal() -> None:
         (errors.ConfigError("x"), Exit.USAGE),
         (errors.JobNotFound("x"), Exit.NOT_FOUND),
         (errors.UnknownQueue("x"), Exit.NOT_FOUND),
-        (errors.DuplicateJob("x"), Exit.NO),
+        (errors.DuplicateJob("x"), Exit.USAGE),
         (errors.PayloadTooLarge("x"), Exit.USAGE),
         (TimeoutError("x"), Exit.TIMEOUT),
         (ZeroDivisionError("x"), Exit.BUG),

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -162,6 +163,27 @@ def test_the_health_check_is_python_that_fails_when_nobody_answers() -> None:
     )
     assert result.returncode != 0
     assert "refused" in result.stderr
+
+
+def test_every_service_is_watched_by_something_that_its_image_has() -> None:
+    ours = {name for name, service in SERVICES.items() if service["image"].startswith("rf-jobs:")}
+    watched = {name: service["healthcheck"]["test"] for name, service in SERVICES.items() if "healthcheck" in service}
+    assert watched.keys() == SERVICES.keys() - ours - {"otel-collector"}, (
+        "the collector's image holds no program to ask"
+    )
+    for name in ("prometheus", "alertmanager", "grafana"):
+        word, program, *_, url = watched[name]
+        assert (word, program) == ("CMD", "wget"), "busybox has it, curl is not in all of these images"
+        [port] = [published.split(":")[-1] for published in SERVICES[name]["ports"]]
+        assert urlsplit(url).netloc == f"127.0.0.1:{port}"
+
+
+def test_a_worker_is_healthy_while_it_makes_progress() -> None:
+    [variables] = instructions("ENV")[-1:]
+    port = re.search(r"RF_JOBS_WORKER_HTTP_PORT=(\d+)", variables)
+    assert port is not None
+    assert f"HEALTH_URL=http://127.0.0.1:{port[1]}/readyz" in variables
+    assert "HEALTH_URL" not in environment(SERVICES["worker"])
 
 
 def test_the_collectors_pipelines_use_what_is_defined() -> None:

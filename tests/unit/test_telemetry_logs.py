@@ -99,6 +99,21 @@ def test_a_handlers_line_has_its_span(caplog: pytest.LogCaptureFixture) -> None:
     assert line["job"]["attempt"] == 1
 
 
+def test_a_handlers_record_has_the_ids_of_its_attempt_whoever_formats_it(caplog: pytest.LogCaptureFixture) -> None:
+    ctx = JobContext.fake()
+    with caplog.at_level(logging.INFO):
+        ctx.log("not traced")
+        ctx.trace = TRACE
+        ctx.log("traced")
+    untraced, traced = caplog.records
+    assert not hasattr(untraced, "trace_id")
+    assert not hasattr(untraced, "span_id")
+    assert "trace_id" not in json.loads(JsonFormatter().format(untraced))
+    assert (vars(traced)["trace_id"], vars(traced)["span_id"]) == ("a" * 32, "b" * 16)
+    line = json.loads(JsonFormatter().format(traced))
+    assert (line["trace_id"], line["span_id"]) == ("a" * 32, "b" * 16), "also on a thread that has no current span"
+
+
 def test_an_exception_stands_in_the_json_line() -> None:
     error = ValueError("no")
     record = logging.LogRecord("x", logging.ERROR, __file__, 1, "it %s", ("broke",), (ValueError, error, None))

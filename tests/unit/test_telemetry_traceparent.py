@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,9 +61,21 @@ def test_the_share_of_traces() -> None:
     assert all(Sampling(1.0, 1).keeps(2**k - 1) for k in range(129))
 
 
-def test_spans_a_second() -> None:
+def test_spans_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("rf_jobs.telemetry.sampling.mono", lambda: now)
+
+    def room() -> int:
+        return sum(sampling.take() for _ in range(1000))
+
     sampling = Sampling(1.0, 100)
-    assert 100 <= sum(sampling.take() for _ in range(1000)) <= 110
-    sampling.force()
-    assert not sampling.take()
+    assert room() == 100
+    now += 0.5
+    assert room() == 50
+    now += 60
+    assert room() == 100, "what was not used does not pile up"
+    for _ in range(20):
+        sampling.force()
+    now += 0.5
+    assert room() == 30, "forced spans are missing for the others"
     assert not Sampling(1.0, 0).take()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from rf_jobs import Exponential, Fixed, Linear
 from rf_jobs.words.backoff import delay_seconds
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import job_id, new_id, queue_name
+from tests.support.processes import in_fresh_interpreter
 
 SAFE = "ABCXYZabcxyz0189_.-/@+"
 
@@ -25,20 +25,21 @@ def test_ids_grow_and_differ() -> None:
     assert {(one.version, one.variant) for one in made} == {(7, UUID(int=2**63).variant)}
 
 
+FORKED = """if True:
+    import os
+    from rf_jobs.words.ids import new_id
+    new_id()
+    child = os.fork()
+    os.write(1, b"".join(b"%s " % str(new_id()).encode() for _ in range(100)))
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
 def test_a_forked_child_draws_other_ids() -> None:
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.write(write, b"".join(new_id().bytes for _ in range(100)))
-        os._exit(0)
-    mine = {new_id().int & (2**62 - 1) for _ in range(100)}
-    os.waitpid(pid, 0)
-    data = os.read(read, 1600)
-    os.close(read)
-    os.close(write)
-    theirs = {int.from_bytes(data[i : i + 16]) & (2**62 - 1) for i in range(0, 1600, 16)}
-    assert len(theirs) == 100
-    assert not mine & theirs
+    drawn = [UUID(text).int & (2**62 - 1) for text in in_fresh_interpreter(FORKED).split()]
+    assert len(drawn) == 200
+    assert len(set(drawn)) == 200, "parent and child drew the same random bits"
 
 
 @given(st.text(SAFE, min_size=1, max_size=128))

@@ -27,7 +27,7 @@ def each_queue(
                 await known_queue(manager, name)
         return {name: await act(manager, name) for name in names}
 
-    changed = session.run(work)
+    changed = session.change(work)
     if session.json:
         output.document({"queues": [{"name": name, "changed": new} for name, new in changed.items()]})
         return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import click
@@ -16,15 +18,19 @@ import click
 from rf_jobs.cli import output
 from rf_jobs.cli.commands.worker import supervise
 from rf_jobs.cli.exits import Exit
+from rf_jobs.cli.following import hang_up_is_sigterm
 from rf_jobs.cli.importing import import_jobs, require_jobs
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
 from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.telemetry import logs
-from rf_jobs.words.config import Settings, mask_url
+from rf_jobs.words.config import ExporterSettings, mask_url
+from rf_jobs.words.config_keys import KEYS
 
 DIRECTORY = Path(".rf-jobs") / "server"
+START_SECONDS = 30.0
 STOP_SECONDS = 10.0
+LOOK_SECONDS = 0.05
 
 
 @click.command
@@ -42,8 +48,9 @@ STOP_SECONDS = 10.0
 def dev(session: Session, modules: tuple[str, ...], directory: Path, with_exporter: bool) -> int:
     """Start an embedded server, a worker and an exporter, until Ctrl-C. For development only.
 
-    The server keeps its data in --directory and finds it again at the next start. With --redis-url that server is used
-    instead and none is started. Without MODULE there is no worker: start your own with the URL that is printed.
+    The server ends with this command; it keeps its data in --directory and finds it again at the next start. With
+    --redis-url that server is used instead and none is started. Without MODULE there is no worker: start your own with
+    the URL that is printed.
     """
     named = import_jobs(session, modules)
     if named:
@@ -54,20 +61,23 @@ def dev(session: Session, modules: tuple[str, ...], directory: Path, with_export
             other = session.loaded.entries["jobs.redis_url"]
             if other.origin.kind != "default":
                 click.echo(f"note: redis_url from {other.origin} is not used; --redis-url would be", err=True)
-            server = stack.enter_context(EmbeddedServer.start(directory))
+            server = stack.enter_context(EmbeddedServer.start(directory, die_with_parent=True))
             session.override("jobs.redis_url", server.url)
         settings = session.settings
         as_json = session.json or settings.telemetry.log_format == "json"
         logs.set_up(verbose=session.verbose, as_json=as_json)
-        exporter_url = f"http://{settings.exporter.host}:{settings.exporter.port}/metrics" if with_exporter else None
-        _announce(session, settings.jobs.redis_url, None if given else directory, exporter_url, named)
+        url, why_not = None, "--no-exporter"
         if with_exporter:
-            stack.enter_context(_exporter(session, settings))
+            url, why_not = stack.enter_context(_exporter(session, settings.exporter))
+        _announce(session, settings.jobs.redis_url, None if given else directory, (url, why_not), named)
+        hang_up_is_sigterm()
         return supervise(settings) if named else _until_interrupted()
 
 
-def _announce(session: Session, url: str, directory: Path | None, exporter_url: str | None, modules: list[str]) -> None:
-    shown = mask_url(url)
+def _announce(
+    session: Session, url: str, directory: Path | None, exporter: tuple[str | None, str], modules: list[str]
+) -> None:
+    shown, (exporter_url, why_not) = mask_url(url), exporter
     if session.json:
         output.document(
             {
@@ -80,7 +90,7 @@ def _announce(session: Session, url: str, directory: Path | None, exporter_url: 
         return
     where = f"an embedded server with its data in {directory}" if directory else "the server that --redis-url names"
     click.echo(f"for development only: {where}")
-    facts = [("use it", f"export RF_JOBS_REDIS_URL={shown}"), ("metrics", exporter_url or "off (--no-exporter)")]
+    facts = [("use it", f"export RF_JOBS_REDIS_URL={shown}"), ("metrics", exporter_url or f"off ({why_not})")]
     output.pairs(
         [*facts, ("worker", ", ".join(modules) if modules else "none; name modules, or run rf-jobs worker MODULE")]
     )
@@ -88,19 +98,25 @@ def _announce(session: Session, url: str, directory: Path | None, exporter_url: 
 
 
 @contextlib.contextmanager
-def _exporter(session: Session, settings: Settings) -> Generator[None, None, None]:
-    """An exporter as a process of its own. By variables, since arguments are seen by every user of the machine."""
-    jobs, wanted = settings.jobs, settings.exporter
-    variables = {
-        "RF_JOBS_REDIS_URL": jobs.redis_url, "RF_JOBS_NAMESPACE": jobs.namespace, "RF_JOBS_EXPORTER_HOST": wanted.host,
-        "RF_JOBS_EXPORTER_PORT": str(wanted.port),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "rf_jobs", "exporter", "--exit-with-parent"]
+def _exporter(session: Session, wanted: ExporterSettings) -> Generator[tuple[str | None, str]]:
+    """An exporter as a process of its own; its URL, or None and why it has none."""
+    port, why_not = _free(wanted.host, wanted.port)
+    if why_not:
+        yield None, why_not
+        return
+    command = [sys.executable, "-m", "rf_jobs", "exporter", "--exit-with-parent", str(os.getpid())]
     command += ["--config", session.config] if session.config else []
-    env = {**os.environ, **variables}
+    command += ["--verbose"] if session.verbose else []
+    env = {**os.environ, **_variables(session.overrides), KEYS["jobs.exporter.port"].variable: str(port)}
+    if session.json:
+        env[KEYS["jobs.telemetry.log_format"].variable] = "json"
     process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 (ourselves)
     try:
-        yield
+        if _serves(process, wanted.host, port):
+            yield f"http://{wanted.host}:{port}/metrics", ""
+        else:
+            code = process.poll()
+            yield None, f"it does not answer on port {port}" if code is None else f"it ended with exit code {code}"
     finally:
         process.terminate()
         try:
@@ -108,6 +124,33 @@ def _exporter(session: Session, settings: Settings) -> Generator[None, None, Non
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _variables(overrides: Mapping[str, object]) -> dict[str, str]:
+    """The options as variables, since arguments are seen by every user of the machine."""
+    given = {KEYS[path].variable: value for path, value in overrides.items() if value is not None}
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+
+
+def _free(host: str, port: int) -> tuple[int, str]:
+    """The port, a free one for 0; and what is wrong with it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.create_server((host, port), family=family) as probe:
+            return int(probe.getsockname()[1]), ""
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else error  # its own text names the address again
+        return port, f"{host}:{port}: {why}; --port 0 takes any that is free"
+
+
+def _serves(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
+    """Wait until it does, or has ended. Nobody else had its port a moment ago."""
+    give_up = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < give_up:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
 
 
 def _until_interrupted() -> int:

@@ -83,7 +83,7 @@ def dispatch(
             click.echo(job_id)
         return Exit.OK
 
-    return session.run(work)
+    return session.change(work)
 
 
 def build(entry: JobClass, fields: Sequence[str], json_payload: str | None) -> Job:

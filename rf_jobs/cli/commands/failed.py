@@ -172,7 +172,7 @@ def _one_by_one(
     async def work(manager: QueueManager) -> dict[str, bool]:
         return {job_id: await act(manager, job_id) for job_id in ids}
 
-    done = session.run(work)
+    done = session.change(work)
     if session.json:
         output.document(
             {"jobs": [{"id": job_id, word: new} for job_id, new in done.items()], "count": sum(done.values())}
@@ -208,7 +208,7 @@ def _many(
         if found:
             confirm(session, f"{verb} {found} dead letters?", yes=False)
     with output.busy("going through the dead letters"):
-        done = session.run(act)
+        done = session.change(act)
     if session.json:
         output.document({"count": done})
     else:

@@ -98,7 +98,7 @@ def cancel_jobs(session: Session, ids: tuple[str, ...], reason: str) -> int:
     async def work(manager: QueueManager) -> dict[str, bool]:
         return {job_id: await manager.cancel(job_id, reason or "cancelled by rf-jobs jobs cancel") for job_id in ids}
 
-    done = session.run(work)
+    done = session.change(work)
     if session.json:
         output.document({"jobs": [{"id": job_id, "cancelled": new} for job_id, new in done.items()]})
     else:
@@ -158,7 +158,7 @@ def clear_queue(session: Session, queue: str, yes: bool) -> None:
     if waiting:
         confirm(session, f"Remove {waiting} waiting jobs from {queue!r} for good?", yes=yes)
     with output.busy(f"removing the jobs of {queue}"):
-        removed = session.run(lambda manager: manager.clear(queue))
+        removed = session.change(lambda manager: manager.clear(queue))
     if session.json:
         output.document({"queue": queue, "removed": removed})
     else:

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import click
 
 from rf_jobs.cli import output
+from rf_jobs.cli.following import exit_with_parent, follow
 from rf_jobs.cli.importing import import_jobs, require_jobs
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
+from rf_jobs.client.queue import configure_by_default
 from rf_jobs.telemetry import logs
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
@@ -21,9 +23,10 @@ Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
 
 @click.command
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
+@exit_with_parent
 @settings_options("jobs", "telemetry", "worker", "security")
 @common()
-def worker(session: Session, modules: tuple[str, ...]) -> int:
+def worker(session: Session, modules: tuple[str, ...], parent: int | None) -> int:
     """Run jobs, in supervised processes, until SIGTERM or Ctrl-C.
 
     MODULE... are imported: they define the job classes (also `imports` in [jobs]). The first signal stops in order:
@@ -32,6 +35,7 @@ def worker(session: Session, modules: tuple[str, ...]) -> int:
     settings = session.settings
     logs.set_up(verbose=session.verbose, as_json=session.json or settings.telemetry.log_format == "json")
     require_jobs(import_jobs(session, modules))
+    follow(parent)
     code = supervise(settings)
     if session.json:
         output.document({"exit_code": code})
@@ -42,20 +46,19 @@ def supervise(settings: Settings) -> int:
     """Run a supervisor with the effective settings; answers with its exit code. Raises ``BackendError``."""
     from rf_jobs.worker.supervisor import Supervisor  # noqa: PLC0415 (--help needs none of it)
 
-    return Supervisor(WorkerConfig(settings.worker), settings, attach=telemetry_for(settings)).run()
+    return Supervisor(WorkerConfig(settings.worker), settings, attach=wiring(settings)).run()
 
 
-def telemetry_for(settings: Settings) -> Attach | None:
-    """What wires telemetry to a pool, in its own process; None where all of it is off, and then nothing is loaded."""
-    wanted = settings.telemetry
-    if not wanted.metrics and not wanted.tracing and settings.worker.http_port is None:
-        return None
+def wiring(settings: Settings) -> Attach:
+    """What belongs around a pool, in its own process: telemetry, as far as it is on, and the manager as the one that
+    ``Queue`` uses in handlers, unless the application's modules have configured another."""
 
     @asynccontextmanager
     async def attach(pool: WorkerPool) -> AsyncGenerator[None, None]:
         from rf_jobs.telemetry import telemetry  # noqa: PLC0415 (loaded in the child, and only there)
 
-        async with telemetry(pool.manager, wanted, pool=pool):
+        async with telemetry(pool.manager, settings.telemetry, pool=pool):
+            configure_by_default(pool.manager)
             yield
 
     return attach

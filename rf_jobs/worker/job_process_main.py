@@ -23,15 +23,60 @@ from rf_jobs.model.jobclass import JobClass, registry
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Retry, Snooze, Steer
 from rf_jobs.worker.desk import StoreDesk
-from rf_jobs.worker.isolation import FRAME, Reply, Request, Setup
+from rf_jobs.worker.job_process import FRAME, Extension, LogLine, Reply, Request, Setup
 from rf_jobs.worker.outcome import describe
+
+
+class Wire:
+    """Frames to the worker, from any thread; not from a process that a handler forked, which would garble them."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that the worker started."""
+        return os.getpid() == self._owner
+
+    def send(self, frame: Reply | Extension | LogLine) -> None:
+        """Send one whole."""
+        data = msgspec.json.encode(frame, enc_hook=str)
+        if self.is_ours:
+            with self._lock:
+                self._connection.sendall(FRAME.pack(len(data)) + data)
+
+
+class _Forwarder(logging.Handler):
+    """Has the worker's logging write what is logged here, with all its fields."""
+
+    def __init__(self, wire: Wire) -> None:
+        super().__init__()
+        self._wire = wire
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._wire.is_ours:
+            if logging.lastResort is not None:
+                logging.lastResort.handle(record)
+            return
+        try:
+            text = self.format(record).encode("utf-8", "replace").decode()  # the traceback is in it
+            known = {name: value for name, value in vars(record).items() if name not in _TOLD_AS_TEXT}
+            self._wire.send(LogLine({**known, "msg": text}))
+        except Exception:
+            self.handleError(record)
+
+
+_TOLD_AS_TEXT = ("msg", "args", "message", "exc_info", "exc_text", "stack_info")
 
 
 class Isolated:
     """Runs requests, one after the other, each on an event loop of its own with a manager that connects if it is used."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, wire: Wire) -> None:
         self._settings = settings
+        self._wire = wire
 
     def run(self, request: Request) -> Reply:
         """Never raises: whatever the handler does becomes a reply."""
@@ -50,11 +95,14 @@ class Isolated:
         fields = dict(request.ctx)
         state = fields.pop("state")
         async with _Lazy(self._settings) as manager:
-            ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, lambda *_: None))
+            ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, self._extend))
             ctx.restore(state)
             ctx.trace = request.trace
             value = job.handle(ctx)
             return await value if inspect.isawaitable(value) else value
+
+    def _extend(self, _: JobContext, by: float) -> None:
+        self._wire.send(Extension(by))
 
 
 class _Lazy:
@@ -92,22 +140,23 @@ def _read(connection: socket.socket, requests: queue.SimpleQueue[bytes]) -> None
 
 
 def main() -> None:
-    """Serve the worker that started this process: ``python -m rf_jobs.worker.isolated FD``."""
+    """Serve the worker that started this process: ``python -m rf_jobs.worker.job_process_main FD``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=int(sys.argv[1]))
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(connection, requests), name="rf-jobs-orders", daemon=True).start()
     setup = msgspec.json.decode(requests.get(), type=Setup)
     sys.path[:] = setup.path
-    logging.basicConfig(level=setup.log_level)
-    isolated = Isolated(setup.settings)
-    me = os.getpid()
+    wire = Wire(connection)
+    logging.getLogger().addHandler(_Forwarder(wire))
+    for name, level in setup.levels.items():
+        logging.getLogger(name).setLevel(level)
+    isolated = Isolated(setup.settings, wire)
     while True:
         reply = isolated.run(msgspec.json.decode(requests.get(), type=Request))
-        if os.getpid() != me:
+        if not wire.is_ours:
             os._exit(0)  # a handler forked, and its child came back here: the answer is the parent's to give
-        data = msgspec.json.encode(reply)
-        connection.sendall(FRAME.pack(len(data)) + data)
+        wire.send(reply)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Jobs in a process of their own: ``executor="process"``, and jobs that are suspected of killing their worker.
 
 Children are fresh interpreters (no forked locks), serve one job at a time, are kept for the next and killed at a
-timeout. Messages are JSON; what a child raised comes back as text.
+timeout. Messages are JSON; what a child raised comes back as text, and so do its log lines, which the worker's own logging
+writes. What runs in the child is ``job_process_main``.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from typing import Any
 
 import msgspec
 
+from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, WorkerError
 from rf_jobs.worker.attempt import Attempt
 
-log = logging.getLogger("rf_jobs.worker")
 FRAME = struct.Struct(">I")
 """A message's length goes before it."""
 MAX_SUSPECTS = 4
@@ -47,10 +48,23 @@ class Setup(msgspec.Struct):
 
     path: list[str]
     settings: Settings
-    log_level: int
+    levels: dict[str, int]
+    """Of the worker's loggers, '' being the root."""
 
 
-class Reply(msgspec.Struct):
+class Extension(msgspec.Struct, tag="extend"):
+    """The handler asks for more time, in seconds."""
+
+    by: float
+
+
+class LogLine(msgspec.Struct, tag="log"):
+    """A ``LogRecord``'s members, with the whole text as ``msg``."""
+
+    record: dict[str, Any]
+
+
+class Reply(msgspec.Struct, tag="reply"):
     """How it went: ``verdict`` is returned, raised, Retry, Snooze, Discard or Fail."""
 
     verdict: str
@@ -74,7 +88,7 @@ class IsolatedFailure(ExecutionFailed):
         self.matches = tuple(reply.matches)
 
 
-class Child:
+class JobProcess:
     """One child process and the socket to it. ``start`` makes one."""
 
     def __init__(
@@ -85,26 +99,34 @@ class Child:
         self._writer = writer
 
     @classmethod
-    async def start(cls, settings: Settings) -> Child:
+    async def start(cls, settings: Settings) -> JobProcess:
         """Start a fresh interpreter; it reads its first job as soon as it is up."""
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "rf_jobs.worker.isolated", str(theirs.fileno())]
+        command = [sys.executable, "-m", "rf_jobs.worker.job_process_main", str(theirs.fileno())]
         with theirs:
             process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)  # noqa: ASYNC220, S603
         reader, writer = await asyncio.open_connection(sock=ours, limit=1 << 30)
         child = cls(process, reader, writer)
-        child._send(msgspec.json.encode(Setup(sys.path, settings, logging.getLogger().getEffectiveLevel())))
+        child._send(msgspec.json.encode(Setup(sys.path, settings, _levels())))
         return child
 
     def _send(self, data: bytes) -> None:
         self._writer.write(FRAME.pack(len(data)) + data)
 
-    async def ask(self, request: Request) -> Reply:
-        """Run one job. Raises ``JobCrash``."""
+    async def ask(self, request: Request, ctx: JobContext) -> Reply:
+        """Run one job; what it says meanwhile is done here. Raises ``JobCrash``."""
+        self._send(msgspec.json.encode(request))
+        while not isinstance(frame := await self._receive(), Reply):
+            if isinstance(frame, Extension):
+                await ctx.extend(frame.by)
+            else:
+                _write(frame)
+        return frame
+
+    async def _receive(self) -> Reply | Extension | LogLine:
         try:
-            self._send(msgspec.json.encode(request))
             (size,) = FRAME.unpack(await self._reader.readexactly(FRAME.size))
-            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply)
+            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply | Extension | LogLine)
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, 5)
@@ -122,15 +144,15 @@ class Child:
         self._process.wait()
 
 
-class ChildProcesses:
+class JobProcesses:
     """Children by need, at most ``limit``; idle ones are kept. ``close`` kills all."""
 
     def __init__(self, settings: Settings, limit: int) -> None:
         self._settings = settings
         self._declared = asyncio.Semaphore(limit)
         self._suspects = asyncio.Semaphore(min(limit, MAX_SUSPECTS))
-        self._idle: list[Child] = []
-        self._all: set[Child] = set()
+        self._idle: list[JobProcess] = []
+        self._all: set[JobProcess] = set()
 
     async def run(self, attempt: Attempt, letter: Envelope) -> Any:
         """Run an attempt in a child and answer with what its handler returned; raises what it raised, as text."""
@@ -153,7 +175,7 @@ class ChildProcesses:
             child = await self._take()
             kept = False
             try:
-                reply = await child.ask(request)
+                reply = await child.ask(request, ctx)
                 kept = True
             finally:
                 if kept and child.alive:
@@ -163,13 +185,13 @@ class ChildProcesses:
                     child.kill()
         return _result(reply)
 
-    async def _take(self) -> Child:
+    async def _take(self) -> JobProcess:
         while self._idle:
             child = self._idle.pop()
             if child.alive:
                 return child
             self._all.discard(child)
-        child = await Child.start(self._settings)
+        child = await JobProcess.start(self._settings)
         self._all.add(child)
         return child
 
@@ -179,6 +201,19 @@ class ChildProcesses:
             child.kill()
         self._all.clear()
         self._idle.clear()
+
+
+def _levels() -> dict[str, int]:
+    """Those that were set; the others follow from them."""
+    loggers = {"": logging.getLogger(), **logging.getLogger().manager.loggerDict}
+    return {name: known.level for name, known in loggers.items() if isinstance(known, logging.Logger) and known.level}
+
+
+def _write(line: LogLine) -> None:
+    record = logging.makeLogRecord(line.record)
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(record)
 
 
 def _result(reply: Reply) -> Any:

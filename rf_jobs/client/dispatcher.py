@@ -1,0 +1,101 @@
+"""Dispatching for one manager: what is asked for becomes drafts, and they are sent unless another job has their id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from rf_jobs.client.dispatching import Coalescer, Preparer
+from rf_jobs.client.pending import Choices
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.transitions import Dispatching
+from rf_jobs.model import envelope
+from rf_jobs.model.events import DispatchRejected
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import MiddlewareStack
+from rf_jobs.words.errors import DuplicateJob
+
+IDS_PER_CALL = 500
+Asked = tuple[Job, Choices]
+
+
+class Dispatcher:
+    """Sends one job, or many. An id that the caller gave may be known already, for the same job alone: it is then his own
+    call sent again. Whether it is the same is looked up only for such ids; one of our own making that is known is the
+    answer to our own call, sent again."""
+
+    def __init__(self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack) -> None:
+        self._lifecycle = lifecycle
+        self._preparer = preparer
+        self._middleware = middleware
+        self._coalescer = Coalescer(lifecycle)
+
+    async def send(self, job: Job, choices: Choices) -> UUID:
+        """Dispatch one."""
+        item = self._preparer.prepare(job, choices)
+        if not await self._coalescer.send(item) and choices.id is not None:
+            for _, why in await self._taken([item]):
+                raise DuplicateJob(why)
+        return item.id
+
+    async def send_many(self, asked: Sequence[Asked]) -> list[UUID]:
+        """Dispatch many, all of them or none; answers with their ids in order."""
+
+        async def send() -> list[UUID]:
+            items = [self._preparer.prepare(job, choices) for job, choices in asked]
+            given = [item for item, (_, choices) in zip(items, asked, strict=True) if choices.id is not None]
+            self._refuse(await self._taken(given))
+            fresh = await self._coalescer.send_all(items)
+            known = {item.id for item, new in zip(items, fresh, strict=True) if not new}
+            self._admit(items, await self._taken([item for item in given if item.id in known]))
+            return [item.id for item in items]
+
+        result: list[UUID] = await self._middleware.batch(len(asked), send)
+        return result
+
+    async def _taken(self, items: Sequence[Dispatching]) -> list[tuple[Dispatching, str]]:
+        """Those whose id another job has, in the store or earlier among ``items``, and what to say; in one round trip."""
+        if not items:
+            return []
+        store = self._lifecycle.store
+        ids = [item.draft.id for item in items]
+        chunks = [ids[at : at + IDS_PER_CALL] for at in range(0, len(ids), IDS_PER_CALL)]
+        replies = await store.run_many([store.commands.envelopes(chunk) for chunk in chunks])
+        holders: dict[str, bytes | None] = dict(zip(ids, (data for reply in replies for data in reply), strict=True))
+        found = []
+        for item in items:
+            holder = holders[item.draft.id]
+            if holder is None:
+                holders[item.draft.id] = item.draft.data
+            elif why := _difference(item.draft.id, holder, item.draft.data):
+                found.append((item, why))
+        return found
+
+    def _refuse(self, taken: list[tuple[Dispatching, str]]) -> None:
+        """Nothing was sent yet, and nothing will be."""
+        for item, _ in taken:
+            event = item.event
+            self._lifecycle.bus.emit(
+                DispatchRejected(
+                    event.queue, event.job_class, DuplicateJob.__name__, event.job_id, event.traceparent, event.began
+                )
+            )
+        if taken:
+            raise DuplicateJob("; ".join(why for _, why in taken) + "; nothing was enqueued")
+
+    def _admit(self, items: Sequence[Dispatching], taken: list[tuple[Dispatching, str]]) -> None:
+        """Another client took an id between the look and the sending: what is in must not be lost to the caller."""
+        if taken:
+            lost = {item.id for item, _ in taken}
+            enqueued = ", ".join(str(item.id) for item in items if item.id not in lost) or "none"
+            raise DuplicateJob("; ".join(why for _, why in taken) + f"; enqueued were: {enqueued}")
+
+
+def _difference(job_id: str, holder: bytes, mine: bytes) -> str:
+    """What to say where two envelopes are not of the same job; '' where they are."""
+    there, here = envelope.readable(holder), envelope.decode(mine)
+    if there is None:
+        return f"job id {job_id} is taken by a job whose envelope nobody can read; dispatch under another id"
+    if (there.job, there.queue, bytes(there.args)) == (here.job, here.queue, bytes(here.args)):
+        return ""
+    return f"job id {job_id} is taken by a {there.job} on queue {there.queue!r}; dispatch under another id"

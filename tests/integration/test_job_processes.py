@@ -1,0 +1,56 @@
+"""Jobs in processes of their own: more time, log lines, and the hook of one that killed its process too often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from rf_jobs import QueueManager, WorkerConfig, WorkerPool
+from rf_jobs.words.errors import JobError
+from tests.support.jobs import QUEUE
+from tests.support.long_jobs import DiesWithHook, ExtendsInProcess, LogsInProcess
+
+
+@pytest.fixture
+async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
+    async with QueueManager(redis_url) as running, WorkerPool(WorkerConfig(queues=[QUEUE], grace=20, sleep=5), running):
+        yield running
+
+
+async def test_more_time_can_be_had(manager: QueueManager) -> None:
+    assert await manager.dispatch(ExtendsInProcess()).result(20) == "in time"
+
+
+async def test_lines_go_through_the_workers_own_logging(
+    manager: QueueManager, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    handle = await manager.dispatch(LogsInProcess()).handle()
+    pid = await handle.result(20)
+    lines = {record.name: record for record in caplog.records if record.process == pid}
+    assert set(lines) == {"rf_jobs.job", "tests.own"}, "a debug line, or none"
+    told = lines["rf_jobs.job"]
+    assert (told.getMessage(), told.levelname) == ("half way", "INFO")
+    assert vars(told)["rf_fields"] == {"done": 5, "of": 10}
+    job = vars(told)["rf_job"]
+    assert (job["job_id"], job["attempt"], job["queue"]) == (str(handle.id), 1, QUEUE)
+    odd = lines["tests.own"]
+    assert odd.getMessage().startswith("odd ?\nTraceback")
+    assert "ValueError: caught" in odd.getMessage()
+    assert vars(odd)["colour"].startswith("<object object")
+    assert odd.filename == "long_jobs.py"
+    assert "half way" not in capfd.readouterr().err, "the child writes by itself too"
+
+
+async def test_the_last_crash_of_a_job_in_its_own_process_calls_its_hook(manager: QueueManager, tmp_path: Path) -> None:
+    path = tmp_path / "told"
+    handle = await manager.dispatch(DiesWithHook(path=str(path))).handle()
+    with pytest.raises(JobError):
+        await handle.result(30)
+    record = await handle.record()
+    assert (record.state, record.reason, record.crashes) == ("dead", "poison", 3)
+    [line] = path.read_text().splitlines()
+    assert line == "ExecutionFailed: its process died with exit code 9; it was crash 3, max_crashes is 3"
