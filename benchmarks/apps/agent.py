@@ -157,7 +157,6 @@ class Agent:
             await self._enqueuer.stamp(time.monotonic_ns())
             await asyncio.sleep(pause_ms * pauses.uniform(0.5, 1.5) / 1000)
 
-
     async def do_pings(self, count: int, pause_ms: int, seed: int) -> dict[str, float]:
         """The yardstick of ``lone``: bare round trips with the same pauses; answers with their median."""
         pauses = random.Random(seed)

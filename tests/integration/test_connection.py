@@ -114,3 +114,20 @@ async def test_a_server_that_was_emptied_takes_new_jobs(redis_url: str) -> None:
 
         await until(known_again, "the worker says that it lives")
         assert pool.stalled() == ""
+
+
+async def test_a_cancellation_is_never_swallowed_by_a_call(redis_url: str) -> None:
+    """At whatever moment of a round trip it comes: a loop of calls that was told to stop stops."""
+
+    async def forever(manager: QueueManager) -> None:
+        while True:
+            await manager.store.run(manager.store.commands.ping())
+
+    async with QueueManager(redis_url) as manager:
+        for steps in range(300):
+            task = asyncio.create_task(forever(manager))
+            for _ in range(5 + steps % 40):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=5)
+            assert done, f"cancelled after {steps % 40} steps, it went on"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -196,7 +196,7 @@ def test_an_async_context_around_the_twin(redis_url: str) -> None:
     steps: list[str] = []
 
     @asynccontextmanager
-    async def around(manager: QueueManager) -> Any:
+    async def around(manager: QueueManager) -> AsyncGenerator[str, None]:
         steps.append("entered")
         yield manager.store.url
         steps.append("closed" if manager.store.closed else "left")

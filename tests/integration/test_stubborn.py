@@ -118,7 +118,7 @@ async def test_progress_that_is_no_number(manager: QueueManager, pool: WorkerPoo
 async def test_an_outcome_that_the_server_will_not_take(manager: QueueManager, redis_url: str) -> None:
     """The server hangs up on an argument over its limit: that job is buried with the reason, the others go on."""
     client = manager.store.client
-    limit = (await client.config_get("proto-max-bulk-len"))["proto-max-bulk-len"]
+    limit = str((await client.config_get("proto-max-bulk-len"))["proto-max-bulk-len"])
     await client.config_set("proto-max-bulk-len", 1_048_576)
     try:
         async with WorkerPool(WorkerConfig(queues=[QUEUE]), manager):

@@ -7,11 +7,13 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rf_jobs import QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.model.events import JobReleased, WorkerBeat
+from rf_jobs.words.timing import now_ms
 from rf_jobs.worker import upkeep
 from tests.support import jobs
 from tests.support.jobs import QUEUE
@@ -37,8 +39,7 @@ async def test_a_host_whose_clock_is_ahead_forgets_no_live_worker(
             return [w.id for w in await manager.workers()] == [pool.id]
 
         await until(known, "the worker has sent a heartbeat")
-        real = upkeep.now_ms
-        monkeypatch.setattr(upkeep, "now_ms", lambda: real() + 86_400_000)
+        monkeypatch.setattr(upkeep, "now_ms", lambda: now_ms() + 86_400_000)
         await pool._caretaker.round()
         assert await known()
 
@@ -86,7 +87,7 @@ async def test_failed_heartbeats_of_a_supervisor_are_counted(
             field = json.dumps(["worker_lease_extension_failures_total"], separators=(",", ":"))
 
             async def counted() -> bool:
-                values: dict[bytes, bytes] = await manager.store.client.hgetall(manager.store.keys.of("metrics"))
+                values: Any = await manager.store.client.hgetall(manager.store.keys.of("metrics"))
                 return (
                     any(float(value) == 2 for name, value in values.items() if b"lease_extension_failures" in name)
                     or values.get(field.encode()) == b"2"

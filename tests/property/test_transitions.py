@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
                 self.ended(ending.id, verb)
                 fate = self.verdict(ending.id, verb)
                 # Sent again it says so, unless retention has meanwhile removed the job.
-                assert verdict in ((fate if fate > 2 else 2, 0) if twice else (fate,))
+                assert verdict in ((max(2, fate), 0) if twice else (fate,))
             else:
                 assert verdict != 1
         if before is not None and endings:

@@ -22,9 +22,9 @@ class Waits(Job, queue=QUEUE, timeout=60):
 
     async def handle(self, ctx: JobContext) -> int:
         folder = Path(self.folder)
-        with (folder / "starts").open("a") as file:  # noqa: ASYNC230 (a test's folder)
+        with (folder / "starts").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        while not (folder / "go").exists():
+        while not (folder / "go").exists():  # noqa: ASYNC110 (it comes from another process)
             await asyncio.sleep(0.02)
         return os.getpid()
 
@@ -36,11 +36,11 @@ class Blocked(Job, queue=QUEUE, timeout=4, backoff=0):
 
     async def handle(self, ctx: JobContext) -> int:
         folder = Path(self.folder)
-        with (folder / "starts").open("a") as file:  # noqa: ASYNC230
+        with (folder / "starts").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        if len((folder / "starts").read_text().splitlines()) > 1:  # noqa: ASYNC240
+        if len((folder / "starts").read_text().splitlines()) > 1:
             return os.getpid()
-        while not (folder / "block").exists():
+        while not (folder / "block").exists():  # noqa: ASYNC110 (likewise)
             await asyncio.sleep(0.02)
         while True:
             time.sleep(0.05)  # noqa: ASYNC251 (that is the point)
@@ -58,7 +58,7 @@ class LogsInProcess(Job, queue=QUEUE, executor="process", timeout=20, max_attemp
         ctx.log("half way", done=5, of=10)
         log.debug("not to be seen")
         try:
-            raise ValueError("caught")
+            raise ValueError("caught")  # noqa: TRY301 (for its traceback)
         except ValueError:
             log.warning("odd %s", "\ud800", exc_info=True, extra={"colour": object()})
         return os.getpid()

@@ -14,7 +14,7 @@ from rf_jobs.words.errors import InvalidOption, JobError
 def test_a_hook_that_is_no_coroutine() -> None:
     with pytest.raises(InvalidOption, match=r"failed\(\) of class .*Plain is a plain function; make it `async def"):
 
-        class Plain(Job):
+        class Plain(Job):  # pyright: ignore[reportUnusedClass]
             async def handle(self, ctx: JobContext) -> None: ...
             def failed(self, ctx: JobContext, error: JobError) -> None: ...  # type: ignore[override]
 
@@ -22,7 +22,7 @@ def test_a_hook_that_is_no_coroutine() -> None:
 def test_a_hook_that_is_no_coroutine_of_an_abstract_class() -> None:
     with pytest.raises(InvalidOption, match="make it `async def"):
 
-        class Shared(Job, abstract=True):
+        class Shared(Job, abstract=True):  # pyright: ignore[reportUnusedClass]
             def failed(self, ctx: JobContext, error: JobError) -> None: ...  # type: ignore[override]
 
 
@@ -61,7 +61,7 @@ def test_a_field_of_a_mixin_that_is_named_like_an_option() -> None:
 
     with pytest.raises(InvalidOption, match="has a field 'timeout', which is the name of a method of Job"):
 
-        class Late(Timed, Job):
+        class Late(Timed, Job):  # pyright: ignore[reportUnusedClass]
             async def handle(self, ctx: JobContext) -> None: ...
 
 
@@ -78,11 +78,11 @@ def test_what_is_allowed_stays_so() -> None:
         async def handle(self, ctx: JobContext) -> None: ...
 
         @staticmethod
-        def tags() -> tuple[str, ...]:
+        def tags() -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
             return ("static",)
 
         @classmethod
-        def priority(cls) -> Any:
+        def priority(cls) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
             return 1
 
     class Finer(Fine):
