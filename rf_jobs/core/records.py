@@ -212,7 +212,7 @@ def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRe
         started_at=moment(meta.get("epoch")),
         finished_at=moment(meta.get("finished")),
         due_at=moment(place.due),
-        expires_at=moment(letter.exp) if letter else None,
+        expires_at=moment(_whole(stored.meta.get("exp")) or (letter.exp if letter else 0)),
         worker=meta.get("token", "").lstrip("!").partition(".")[0],
         reason=meta.get("reason", ""),
         tags=tuple(letter.tags) if letter else (),
