@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
 import click
 
@@ -15,10 +15,9 @@ from rf_jobs.cli.session import Session
 from rf_jobs.client.queue import configure_by_default
 from rf_jobs.telemetry import logs
 from rf_jobs.words.config_settings import Settings
+from rf_jobs.worker.child import Attach
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
-
-Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
 
 
 @click.command
