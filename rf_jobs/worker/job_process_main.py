@@ -72,11 +72,13 @@ _TOLD_AS_TEXT = ("msg", "args", "message", "exc_info", "exc_text", "stack_info")
 
 
 class Isolated:
-    """Runs requests, one after the other, each on an event loop of its own with a manager that connects if it is used."""
+    """Runs requests, one after the other, each with a manager that connects if it is used. All on one event loop: what a
+    job's module keeps, a client say, is bound to the loop that it was made in."""
 
     def __init__(self, settings: Settings, wire: Wire) -> None:
         self._settings = settings
         self._wire = wire
+        self._runner = asyncio.Runner()
 
     def run(self, request: Request) -> Reply:
         """Never raises: whatever the handler does becomes a reply."""
@@ -86,7 +88,7 @@ class Isolated:
             letter = request.letter
             entry = registry.get(letter.job)
             job = codec.decode_payload(entry, letter.args, letter.ver)
-            value = asyncio.run(self._call(entry, job, request))
+            value = self._runner.run(self._call(entry, job, request))
             return Reply("returned", value=msgspec.Raw(codec.encode_value(value, "the result")))
         except BaseException as error:  # SystemExit too is only the job's
             return _describe(error, entry)

@@ -11,7 +11,7 @@ import pytest
 from rf_jobs import QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.words.errors import JobError
 from tests.support.jobs import QUEUE
-from tests.support.long_jobs import DiesWithHook, ExtendsInProcess, LogsInProcess
+from tests.support.long_jobs import DiesWithHook, ExtendsInProcess, LogsInProcess, UsesALoopOfBefore
 
 
 @pytest.fixture
@@ -54,3 +54,12 @@ async def test_the_last_crash_of_a_job_in_its_own_process_calls_its_hook(manager
     assert (record.state, record.reason, record.crashes) == ("dead", "poison", 3)
     [line] = path.read_text().splitlines()
     assert line == "ExecutionFailed: its process died with exit code 9; it was crash 3, max_crashes is 3"
+
+
+async def test_one_event_loop_for_all_jobs_of_a_process(manager: QueueManager) -> None:
+    """A client that a job's module keeps is bound to the loop it was made in; also after a job that left by SystemExit."""
+    first = await manager.dispatch(UsesALoopOfBefore()).result(20)
+    with pytest.raises(JobError, match="SystemExit"):
+        await manager.dispatch(UsesALoopOfBefore(leave=True)).result(20)
+    pid, count = first
+    assert await manager.dispatch(UsesALoopOfBefore()).result(20) == [pid, count + 2]

@@ -75,3 +75,19 @@ class DiesWithHook(Job, queue=QUEUE, executor="process", timeout=20):
     async def failed(self, ctx: JobContext, error: JobError) -> None:
         with Path(self.path).open("a") as file:  # noqa: ASYNC230
             file.write(f"{type(error).__name__}: {error}\n")
+
+
+_seen: list[asyncio.AbstractEventLoop] = []
+
+
+class UsesALoopOfBefore(Job, queue=QUEUE, executor="process", timeout=20, max_attempts=1):
+    """As a job does whose module keeps a client: what was bound to the event loop of the first is used by the next."""
+
+    leave: bool = False
+
+    async def handle(self, ctx: JobContext) -> list[int]:
+        _seen.append(asyncio.get_running_loop())
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), _seen[0]))
+        if self.leave:
+            raise SystemExit(3)
+        return [os.getpid(), len(_seen)]
