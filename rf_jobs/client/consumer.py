@@ -9,16 +9,17 @@ from uuid import UUID
 
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.records import clip, error_entry
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import JobCompleted, JobDied, JobParked, JobReleased, JobRetried
 from rf_jobs.model.jobclass import registry
-from rf_jobs.store.shapes import Ending, Leased, Retention
+from rf_jobs.store.shapes import Ending, Leased, Retention, Verdict
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import InvalidOption, RfJobsError, SerializationError, StaleLease
 from rf_jobs.words.ids import new_token
-from rf_jobs.words.timing import Duration, millis, mono, now_ms
+from rf_jobs.words.timing import Duration, millis, mono
 
 log = logging.getLogger("rf_jobs.client")
 MAX_REASON, MAX_MESSAGE = 200, 2_000
@@ -46,14 +47,8 @@ class Account:
 
     def error(self, kind: str, message: str, trace: str = "") -> bytes:
         """The entry of the error history."""
-        at = now_ms()
-        return codec.encode_value(
-            {
-                "type": kind, "message": message, "traceback": trace, "worker": self._worker,
-                "attempt": self.leased.attempt, "started": at - round((mono() - self._began) * 1000), "at": at,
-            },
-            "error",
-        )  # fmt: skip
+        ran = mono() - self._began
+        return error_entry(kind, message, trace, worker=self._worker, attempt=self.leased.attempt, ran=ran)
 
     def ending(self, verb: str, number: int = 0, reason: str = "", data: bytes = b"") -> Ending:
         """For the store."""
@@ -90,15 +85,15 @@ class LeasedJob:
     async def retry(self, delay: Duration = 0, reason: str = "") -> None:
         """Again, after ``delay``; whether attempts are left is the consumer's business. A ``reason`` is a failure, and
         stands in the error history; without one it is a retry that was asked for."""
-        delay_ms, message = millis(delay, "delay"), _text(reason, MAX_MESSAGE)
-        why, kind = (_text(reason, MAX_REASON), "Failed") if message else ("requested", "")
+        delay_ms, message = millis(delay, "delay"), clip(reason, MAX_MESSAGE)
+        why, kind = (clip(reason, MAX_REASON), "Failed") if message else ("requested", "")
         data = self._account.error(kind, message) if message else b""
         event = JobRetried(*self._account.event(), why, kind, message, "", delay_ms / 1000)
         await self._consumer.end(AttemptEnd(self._account.ending("retry", delay_ms, why, data), event))
 
     async def fail(self, reason: str) -> None:
         """To the dead letters."""
-        why, message = _text(reason, MAX_REASON), _text(reason, MAX_MESSAGE)
+        why, message = clip(reason, MAX_REASON), clip(reason, MAX_MESSAGE)
         event = JobDied(*self._account.event(), why, "Failed", message)
         ending = self._account.ending("bury", reason=why, data=self._account.error("Failed", message))
         await self._consumer.end(AttemptEnd(ending, event))
@@ -171,7 +166,7 @@ class Consumer:
     async def end(self, end: AttemptEnd) -> None:
         """End one attempt."""
         verdict = (await self._lifecycle.apply(transitions.finish(self._commands, [end], self._retention)))[0]
-        if verdict == 0:
+        if verdict == Verdict.REFUSED:
             raise StaleLease(f"the lease of job {end.ending.id} is no longer held; another worker has or had the job")
 
     async def extend(self, leased: Leased, lease_ms: int) -> None:
@@ -188,13 +183,7 @@ def _set_aside(account: Account, error: SerializationError) -> AttemptEnd:
     if envelope.is_newer(account.leased.data):
         why = "its envelope is of a newer version than this consumer reads"
         return AttemptEnd(account.ending("park", reason=why), JobParked(*account.event(), why))
-    kind, message = f"{type(error).__module__}.{type(error).__qualname__}", _text(str(error), MAX_MESSAGE)
+    kind, message = f"{type(error).__module__}.{type(error).__qualname__}", clip(str(error), MAX_MESSAGE)
     trace = "".join(traceback.format_exception(error))
     event = JobDied(*account.event(), "decode", kind, message, trace)
     return AttemptEnd(account.ending("bury", reason="decode", data=account.error(kind, message, trace)), event)
-
-
-def _text(value: object, limit: int) -> str:
-    # Lone surrogates cannot be written as UTF-8.
-    text = str(value).encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from rf_jobs.model import codec
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.words.timing import from_ms
+from rf_jobs.words.timing import from_ms, now_ms
 
 FIRST_MS = round(datetime(1, 1, 2, tzinfo=UTC).timestamp() * 1000)
 LAST_MS = round(datetime(9999, 12, 30, tzinfo=UTC).timestamp() * 1000)
@@ -235,6 +235,30 @@ def read_progress(data: bytes | None) -> Progress | None:
     if not isinstance(value, dict):
         return None
     return Progress(_number(value.get("current")), _number(value.get("total")), str(value.get("message", "")))
+
+
+def error_entry(
+    kind: str, message: str, trace: str = "", *, worker: str = "", attempt: int = 0, ran: float | None = None, span: str = ""
+) -> bytes:  # fmt: skip
+    """A line of the error history, as it is read here. What is not known is left out; the store adds which attempt of which
+    worker it was to a report that does not say. ``ran``: for how long (seconds); ``span``: the attempt's traceparent."""
+    at = now_ms()
+    entry: dict[str, Any] = {"type": kind, "message": message, "traceback": trace, "at": at}
+    if worker:
+        entry["worker"] = worker
+    if attempt:
+        entry["attempt"] = attempt
+    if ran is not None:
+        entry["started"] = at - round(ran * 1000)
+    if span:
+        entry["trace"] = span
+    return codec.encode_value(entry, "error")
+
+
+def clip(value: object, limit: int = 200) -> str:
+    """Text that can be written as UTF-8, which one with lone surrogates can't, and is not longer than this."""
+    text = str(value).encode("utf-8", "replace").decode()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def moment(ms: object) -> datetime | None:

@@ -10,8 +10,8 @@ from uuid import UUID
 
 import msgspec
 
+from rf_jobs.core.records import error_entry
 from rf_jobs.model import envelope
-from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
     AttemptEnded,
     AttemptLost,
@@ -37,7 +37,6 @@ from rf_jobs.store.calls import Call
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Retention, Verdict
 from rf_jobs.words.states import State
-from rf_jobs.words.timing import now_ms
 
 R = TypeVar("R")
 
@@ -130,21 +129,14 @@ def refused(end: AttemptEnd, why: str) -> AttemptEnd:
     again would change nothing."""
     e, name = end.ending, "OutcomeRefused"
     message = f"the store could not take how the attempt ended ({e.verb}): {why}"[:500]
-    data = encode_value(
-        {
-            "type": name, "message": message, "traceback": "", "worker": end.event.worker,
-            "attempt": end.event.attempt, "at": now_ms(),
-        },
-        "error",
-    )  # fmt: skip
+    data = error_entry(name, message, worker=end.event.worker, attempt=end.event.attempt)
     event = JobDied(*_fields(end.event), "exception", name, message)
     return AttemptEnd(Ending("bury", e.queue, e.id, e.token, 0, REFUSED, data), event)
 
 
 def crash_report(worker: str, message: str) -> bytes:
-    """The error history's entry for a job whose worker died; the store adds which attempt of which worker it was."""
-    known = {"worker": worker} if worker else {}
-    return encode_value({"type": "WorkerLost", "message": message, "traceback": "", "at": now_ms(), **known}, "error")
+    """The error history's entry for a job whose worker died."""
+    return error_entry("WorkerLost", message, worker=worker)
 
 
 def reclaim(
@@ -217,9 +209,7 @@ def bury_parked(
 ) -> Transition[list[str]]:
     """Bury jobs that nobody could run in time."""
     message = f"no worker that knows its class came within {older_ms / 1000:g} s (park_ttl_seconds)"
-    error = encode_value(
-        {"type": "UnknownJobClass", "message": message, "traceback": "", "worker": "", "at": now_ms()}, "error"
-    )
+    error = error_entry("UnknownJobClass", message)
 
     def announce(ids: list[str]) -> Iterable[Event]:
         for each in ids:

@@ -55,11 +55,6 @@ class MiddlewareStack:
             self._batching = (layer, *self._batching)
 
     @property
-    def layers(self) -> tuple[Middleware, ...]:
-        """All of them, the outermost first."""
-        return self._layers
-
-    @property
     def wraps_runs(self) -> bool:
         """Whether ``run`` would do anything but call the handler."""
         return bool(self._running)

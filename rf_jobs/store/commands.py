@@ -223,10 +223,6 @@ class Commands:
         """Ids of workers, with the time until which each is believed alive (ms)."""
         return Call("read", ("ZRANGE", self.keys.of("workers"), 0, -1, "WITHSCORES"), _scored)
 
-    def forget_workers(self, before_ms: int) -> Call[int]:
-        """Drop workers that have been silent since before a time."""
-        return Call("admin", ("ZREMRANGEBYSCORE", self.keys.of("workers"), "-inf", before_ms), int)
-
     def worker(self, worker: str) -> Call[dict[str, str]]:
         return Call("read", ("HGETALL", self.keys.of("worker", worker)), pairs)
 

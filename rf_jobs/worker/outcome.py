@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from rf_jobs.core.records import clip, error_entry
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.codec import encode_value
 from rf_jobs.model.events import (
@@ -28,7 +29,6 @@ from rf_jobs.store.shapes import Ending, Leased
 from rf_jobs.words.backoff import BackoffLike, delay_seconds
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, InvalidOption, JobTimeout, SerializationError, WorkerError
-from rf_jobs.words.timing import now_ms
 
 MAX_MESSAGE = 2_000
 MAX_TRACEBACK = 12_000
@@ -157,9 +157,9 @@ def _failed(outcome: Failed, policy: Policy, account: Account) -> AttemptEnd:
     error = outcome.error
     if isinstance(error, Snooze):
         delay = error.delay
-        return _end(account, "snooze", JobSnoozed, reason=_short(str(error)), delay=delay)
+        return _end(account, "snooze", JobSnoozed, reason=clip(error), delay=delay)
     if isinstance(error, Discard) or _fits(error, policy.discard_on, "discard_on"):
-        return _end(account, "discard", JobDiscarded, reason=_short(str(error) or type(error).__name__), error=error)
+        return _end(account, "discard", JobDiscarded, reason=clip(str(error) or type(error).__name__), error=error)
     if not is_last(outcome, policy, account.leased.attempt):
         try:
             delay = _delay(error, policy, account.leased.attempt)
@@ -216,14 +216,9 @@ def _end(
     data = b""
     if error is not None:
         error_type, message, trace = describe(error)
-        at = now_ms()
-        data = encode_value(
-            {
-                "type": error_type, "message": message, "traceback": trace, "worker": account.worker,
-                "attempt": leased.attempt, "started": at - round(account.duration * 1000), "at": at,
-                "trace": account.trace,
-            },
-            "error",
+        data = error_entry(
+            error_type, message, trace, worker=account.worker, attempt=leased.attempt, ran=account.duration,
+            span=account.trace,
         )  # fmt: skip
     fields: tuple[Any, ...] = (*_figures(account), reason, error_type, message, trace)
     event: AttemptEnded = kind(*fields, *(() if delay is None else (delay,)))
@@ -261,12 +256,6 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         trace = ""
     return (
         name,
-        _short(message, MAX_MESSAGE),
+        clip(message, MAX_MESSAGE),
         trace if len(trace) <= MAX_TRACEBACK else "...\n" + trace[-MAX_TRACEBACK:],
     )
-
-
-def _short(text: str, limit: int = 200) -> str:
-    # Lone surrogates cannot be written as UTF-8; an error message may hold them.
-    text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -31,7 +31,6 @@ BEAT_SECONDS = 1.0
 """Between two heartbeats of a worker that holds jobs: it is told of cancellations with them."""
 IDLE_BEAT_SECONDS = 5.0
 RECLAIM_LIMIT = 100
-FORGET_AFTER_MS = 3_600_000
 
 
 class Beater:
@@ -217,8 +216,6 @@ class Caretaker:
                 break
         for queue in self._queues:
             await self._parked(queue)
-        now = await self._lifecycle.store.run(self._commands.time())  # heartbeats are noted by the server's clock
-        await self._lifecycle.store.run(self._commands.forget_workers(now - FORGET_AFTER_MS))
 
     async def _parked(self, queue: str) -> None:
         total = await self._lifecycle.store.run(self._commands.count(State.PARKED, queue))

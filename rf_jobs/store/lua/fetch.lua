@@ -91,10 +91,10 @@ for q = 5, #ARGV do
         -- Whatever somebody made of a field by hand, after this it can be read.
         local exp = m[7] and tonumber(m[7]) and m[7]
         if m[1] then
-          local attempt = (tonumber(m[2] or '') or 0) + 1
+          local attempt = number(m[2]) + 1
           local first = tonumber(m[5] or '') and m[5] or tonumber(m[4] or '') and m[4] or score
-          local epoch = int(math.max((tonumber(m[1]) or 0) + 1, NOW))
-          local crashes, previous = int(tonumber(m[3] or '') or 0), plain(m[6])
+          local epoch = int(math.max(number(m[1]) + 1, NOW))
+          local crashes, previous = int(number(m[3])), plain(m[6])
           redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
             'score', score, 'first', first, 'crashes', crashes)
           give(id, table.concat({queue, score, attempt, crashes, epoch, first, previous, exp or ''}, ' '))

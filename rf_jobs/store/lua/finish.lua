@@ -37,13 +37,6 @@ local function to_later(queue, id, delay)
   if not head[2] or NOW + delay < tonumber(head[2]) then wake(queue, 1) end
 end
 
-local function to_ready_where_it_stood(queue, id, mkey)
-  redis.call('ZREM', P .. 'running:' .. queue, id)
-  local score = redis.call('HGET', mkey, 'score')
-  redis.call('ZADD', P .. 'ready:' .. queue, tonumber(score or '') and score or int(reserve(1) + band(1)), id)
-  wake(queue, 1)
-end
-
 local function end_as(state, queue, id, reason, err)
   redis.call('ZREM', P .. 'running:' .. queue, id)
   keep_error(id, err)
@@ -74,7 +67,7 @@ function verbs.release(queue, id, mkey)
   redis.call('HSET', mkey, 'state', 'ready')
   bump(mkey, 'attempt', -1)
   count(queue, 'released', 1)
-  to_ready_where_it_stood(queue, id, mkey)
+  to_ready_where_it_stood(queue, id, redis.call('HGET', mkey, 'score'))
 end
 
 function verbs.bury(queue, id, _, _, reason, err)

@@ -10,7 +10,7 @@ local function crash(queue, id, max, reason, err, keep, token)
     -- Whoever reports the death of a process does not know what it was doing.
     local worker = string.match(token, '^[%w]+') or ''
     err = string.format('{"worker":"%s","attempt":%s,"started":%s,%s', worker,
-      int(tonumber(m[1] or '') or 0), int(tonumber(m[2] or '') or 0), string.sub(err, 2))
+      int(number(m[1])), int(number(m[2])), string.sub(err, 2))
   end
   keep_error(id, err)
   note(id, 'reclaimed', reason)
@@ -25,7 +25,6 @@ local function crash(queue, id, max, reason, err, keep, token)
   end
   redis.call('HSET', mkey, 'state', 'ready')
   bump(mkey, 'attempt', -1)
-  redis.call('ZADD', P .. 'ready:' .. queue, tonumber(m[3] or '') and m[3] or int(reserve(1) + band(1)), id)
-  wake(queue, 1)
+  to_ready_where_it_stood(queue, id, m[3])
   return crashes, 0
 end

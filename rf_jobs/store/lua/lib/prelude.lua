@@ -34,9 +34,14 @@ local function meta_of(id, ...)
   return {}
 end
 
--- Adds to a number in a meta, which counts as 0 where it is none. Answers with the sum.
+-- A number that was kept as text; 0 where it is none.
+local function number(value)
+  return tonumber(value or '') or 0
+end
+
+-- Adds to a number in a meta. Answers with the sum.
 local function bump(mkey, field, by)
-  local sum = (tonumber(redis.call('HGET', mkey, field) or '') or 0) + by
+  local sum = number(redis.call('HGET', mkey, field)) + by
   redis.call('HSET', mkey, field, int(sum))
   return sum
 end
@@ -60,6 +65,13 @@ local function wake(queue, n)
   local key = P .. 'wake:' .. queue
   local room = math.min(n, 4) - redis.call('LLEN', key)
   for _ = 1, room do redis.call('RPUSH', key, '1') end
+end
+
+-- A running job back to where it stood in its queue.
+local function to_ready_where_it_stood(queue, id, score)
+  redis.call('ZREM', P .. 'running:' .. queue, id)
+  redis.call('ZADD', P .. 'ready:' .. queue, tonumber(score or '') and score or int(reserve(1) + band(1)), id)
+  wake(queue, 1)
 end
 
 -- Remembers what is not plain in a job's life.
