@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar, cast
 
-import hiredis
 import redis
 import redis.asyncio as aredis
 import redis.exceptions
@@ -23,6 +22,7 @@ from redis.retry import Retry
 
 from rf_jobs.store.calls import Call, text
 from rf_jobs.store.commands import Commands
+from rf_jobs.store.connections import client_options, packing
 from rf_jobs.store.failures import Failure, explain, kind, unusable
 from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Keys
 from rf_jobs.store.scripts import Script, load
@@ -97,47 +97,6 @@ class _Server:
             )
 
 
-def _client_options(url: str, timeout: float) -> dict[str, Any]:
-    tcp = {} if url.startswith("unix:") else {"socket_keepalive": True, "socket_connect_timeout": min(timeout, 5.0)}
-    return {
-        **tcp,
-        "socket_timeout": timeout,
-        "health_check_interval": 0,
-        "decode_responses": False,
-        "protocol": 2,
-    }
-
-
-def _packing(kind: type[Any]) -> type[Any]:
-    """A connection class whose script calls, which have thousands of arguments, are packed by hiredis: redis-py's async
-    connections do it in Python, at a microsecond or two per argument."""
-
-    class Packing(kind):  # type: ignore[misc]
-        socket_timeout: float | None
-
-        def pack_command(self, *args: Any) -> list[bytes]:
-            if args[0] == "EVALSHA":
-                return [hiredis.pack_command(args)]
-            packed: list[bytes] = super().pack_command(*args)
-            return packed
-
-        async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            # With a timeout redis-py writes under asyncio.wait_for, which makes a task of each write and, up to Python
-            # 3.11, may swallow a cancellation: whoever was told to stop would then wait for ever.
-            if not self.is_connected:
-                await self.connect_check_health(check_health=False)
-            limit, self.socket_timeout = self.socket_timeout, None
-            try:
-                async with asyncio.timeout(limit):
-                    await super().send_packed_command(command, check_health)
-            except TimeoutError as error:
-                raise redis.exceptions.TimeoutError("timeout while writing to the socket") from error
-            finally:
-                self.socket_timeout = limit
-
-    return Packing
-
-
 class AsyncStore:
     """Runs calls on an event loop. Opens its connections at first use; ``aclose`` closes them."""
 
@@ -169,11 +128,11 @@ class AsyncStore:
     def _open(self, timeout: float) -> aredis.Redis:
         retry = AsyncRetry(NoBackoff(), _NO_RETRY)
         try:
-            client = aredis.Redis.from_url(self.url, retry=retry, **_client_options(self.url, timeout))
+            client = aredis.Redis.from_url(self.url, retry=retry, **client_options(self.url, timeout))
         except ValueError as error:
             raise ConfigError(f"redis_url is {self.server.shown_url!r}: {error}") from None
         pool = client.connection_pool
-        pool.connection_class = _packing(pool.connection_class)
+        pool.connection_class = packing(pool.connection_class)
         return client
 
     async def connect(self) -> None:
@@ -328,7 +287,7 @@ class SyncStore:
         self._ready = False
         try:
             self._client = redis.Redis.from_url(
-                url, retry=Retry(NoBackoff(), _NO_RETRY), **_client_options(url, timeout)
+                url, retry=Retry(NoBackoff(), _NO_RETRY), **client_options(url, timeout)
             )
         except ValueError as error:
             raise ConfigError(f"redis_url is {self.server.shown_url!r}: {error}") from None
