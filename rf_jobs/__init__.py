@@ -6,8 +6,11 @@ from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.pending import Pending
 from rf_jobs.client.queue import Queue, configure
+from rf_jobs.core.cancellations import Cancellation
 from rf_jobs.core.inspector import Filters
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.updates import JobUpdate, StateChanged
 from rf_jobs.model import events
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope, Headers
@@ -23,10 +26,14 @@ from rf_jobs.words.errors import (
     CustomError,
     DuplicateJob,
     ExecutionFailed,
+    ForgedEnvelope,
     InvalidOption,
     JobError,
     JobNotFound,
     JobTimeout,
+    MissingKey,
+    MissingPayloadStore,
+    PayloadLost,
     PayloadTooLarge,
     QueueError,
     RateLimited,
@@ -34,6 +41,7 @@ from rf_jobs.words.errors import (
     SchedulerError,
     SerializationError,
     StaleLease,
+    TamperedPayload,
     UnknownJobClass,
     UnknownQueue,
     WorkerError,
@@ -44,11 +52,12 @@ from rf_jobs.worker.pool import WorkerPool
 from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
-    "AttemptError", "BackendError", "ConfigError", "CustomError", "Discard", "DuplicateJob", "Envelope", "Event",
-    "EventBus", "ExecutionFailed", "Exponential", "Fail", "Filters", "Fixed", "Handle", "Headers", "InvalidOption",
-    "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobsSettings", "LeasedJob",
-    "Linear", "Middleware", "Moment", "PayloadTooLarge", "Pending", "Priority", "Progress", "Queue", "QueueError",
-    "QueueInfo", "QueueManager", "RateLimited", "Retry", "RfJobsError", "SchedulerError", "SerializationError",
-    "Settings", "Snooze", "StaleLease", "State", "Supervisor", "TelemetrySettings", "UnknownJobClass", "UnknownQueue",
-    "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool", "WorkerSettings", "configure", "events",
+    "AttemptError", "BackendError", "Cancellation", "ConfigError", "CustomError", "Discard", "DuplicateJob", "Envelope",
+    "Event", "EventBus", "ExecutionFailed", "Exponential", "Fail", "Filters", "Fixed", "Handle", "Headers",
+    "InvalidOption", "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout",
+    "JobUpdate", "JobsSettings", "LeasedJob", "Linear", "LogLine", "Middleware", "Moment", "PayloadTooLarge", "Pending",
+    "Priority", "Progress", "Queue", "QueueError", "QueueInfo", "QueueManager", "RateLimited", "Retry", "RfJobsError",
+    "SchedulerError", "SerializationError", "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor",
+    "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
+    "WorkerSettings", "configure", "events",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ go together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -19,7 +19,9 @@ from rf_jobs.client.manager import settings_for, stack_of
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.portal import Counterpart
 from rf_jobs.core.inspector import Filters
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.updates import JobUpdate
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -216,6 +218,30 @@ class QueueManager:
     def job_progress(self, job_id: UUID | str) -> Progress:
         """How far a job is."""
         return self._run(lambda m: m.job_progress(job_id))
+
+    def job_logs(self, job_id: UUID | str, *, after: int = 0) -> list[LogLine]:
+        """The lines of a job's log."""
+        return self._run(lambda m: m.job_logs(job_id, after=after))
+
+    def watch(self, job_id: UUID | str) -> Generator[JobUpdate]:
+        """Follow a job until it is over."""
+        updates: AsyncGenerator[JobUpdate] | None = None
+
+        async def following(manager: AsyncQueueManager) -> JobUpdate | None:
+            nonlocal updates
+            if updates is None:
+                updates = manager.watch(job_id)
+            return await anext(updates, None)
+
+        async def end(_: AsyncQueueManager) -> None:
+            if updates is not None:
+                await updates.aclose()
+
+        try:
+            while (update := self._run(following)) is not None:
+                yield update
+        finally:
+            self._run(end)
 
     def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """Wait until a job ends."""

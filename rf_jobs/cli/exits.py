@@ -12,9 +12,11 @@ from rf_jobs.words.errors import (
     JobNotFound,
     PayloadTooLarge,
     RfJobsError,
+    SchedulerError,
     SerializationError,
     UnknownJobClass,
     UnknownQueue,
+    UnknownSchedule,
 )
 
 
@@ -44,10 +46,12 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (BackendError, Exit.SERVER),
     (JobNotFound, Exit.NOT_FOUND),
     (UnknownQueue, Exit.NOT_FOUND),
+    (UnknownSchedule, Exit.NOT_FOUND),
     (ConfigError, Exit.USAGE),
     (DuplicateJob, Exit.USAGE),
     (InvalidOption, Exit.USAGE),
     (PayloadTooLarge, Exit.USAGE),
+    (SchedulerError, Exit.USAGE),
     (SerializationError, Exit.USAGE),
     (UnknownJobClass, Exit.USAGE),
     (RfJobsError, Exit.NO),

@@ -54,11 +54,14 @@ def moment(text: str) -> datetime:
 
 
 def settings_options(*sections: str, skip: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """An option for every setting of these sections, of the same name. A name that two sections have is the later one's."""
+    """An option for every setting of these sections, of the same name. A name that two sections have is the later one's. Keys
+    have none: whoever lists the processes would read them."""
     chosen: dict[str, Key] = {}
     for section in sections:
         chosen |= {
-            key.name: key for key in KEYS.values() if key.section == section and key.path not in (*COMMON, *skip)
+            key.name: key
+            for key in KEYS.values()
+            if key.section == section and key.path not in (*COMMON, *skip) and not key.is_secret
         }
 
     def decorate(function: F) -> F:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from rf_jobs.client.dispatching import Coalescer, Preparer
+from rf_jobs.client.dispatching import NEW, Coalescer, Preparer, Said
 from rf_jobs.client.pending import Choices
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model import envelope
 from rf_jobs.model.events import DispatchRejected
 from rf_jobs.model.job import Job
+from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.words.errors import DuplicateJob
+from rf_jobs.words.errors import BatchClosed, DuplicateJob, JobNotFound, RateLimited
 
 IDS_PER_CALL = 500
 Asked = tuple[Job, Choices]
@@ -33,10 +34,13 @@ class Dispatcher:
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Dispatch one."""
         item = self._preparer.prepare(job, choices)
-        if not await self._coalescer.send(item) and choices.id is not None:
+        said = await self._coalescer.send(item)
+        if said == NEW:
+            return item.id
+        if said[0] == "known" and choices.id is not None:
             for _, why in await self._taken([item]):
                 raise DuplicateJob(why)
-        return item.id
+        return _settled(item, choices, said)
 
     async def send_many(self, asked: Sequence[Asked]) -> list[UUID]:
         """Dispatch many, all of them or none; answers with their ids in order."""
@@ -45,10 +49,10 @@ class Dispatcher:
             items = [self._preparer.prepare(job, choices) for job, choices in asked]
             given = [item for item, (_, choices) in zip(items, asked, strict=True) if choices.id is not None]
             self._refuse(await self._taken(given))
-            fresh = await self._coalescer.send_all(items)
-            known = {item.id for item, new in zip(items, fresh, strict=True) if not new}
+            said = await self._coalescer.send_all(items)
+            known = {item.id for item, (code, _) in zip(items, said, strict=True) if code == "known"}
             self._admit(items, await self._taken([item for item in given if item.id in known]))
-            return [item.id for item in items]
+            return [_settled(item, choices, what) for item, (_, choices), what in zip(items, asked, said, strict=True)]
 
         result: list[UUID] = await self._middleware.batch(len(asked), send)
         return result
@@ -67,7 +71,7 @@ class Dispatcher:
             holder = holders[item.draft.id]
             if holder is None:
                 holders[item.draft.id] = item.draft.data
-            elif why := _difference(item.draft.id, holder, item.draft.data):
+            elif why := difference(item.draft.id, holder, item.draft.data):
                 found.append((item, why))
         return found
 
@@ -91,7 +95,31 @@ class Dispatcher:
             raise DuplicateJob("; ".join(why for _, why in taken) + f"; enqueued were: {enqueued}")
 
 
-def _difference(job_id: str, holder: bytes, mine: bytes) -> str:
+def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
+    """The id to answer with; raises where the store did not take it."""
+    code, detail = said
+    name = item.event.job_class
+    if code == "unique":
+        asked = choices.extra.unique if choices.extra is not None else None
+        entry = registry.find(name)
+        on_conflict = asked.on_conflict if asked is not None else entry.options.on_conflict if entry is not None else "return"
+        if on_conflict == "raise":
+            raise DuplicateJob(f"an equal {name} holds the unique lock: job {detail}; nothing was enqueued")
+        return UUID(detail)
+    if code == "no_parent":
+        raise JobNotFound(
+            f"depends_on names {detail}, and no such job, batch or chain is known: it was never dispatched here, or retention has"
+            f" removed it; {name} was not enqueued"
+        )
+    if code == "batch":
+        group = choices.extra.group if choices.extra is not None else ""
+        raise BatchClosed(f"batch {group} is {detail}; {name} was not added to it")
+    if code == "limited":
+        raise RateLimited(f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; nothing was enqueued")
+    return item.id
+
+
+def difference(job_id: str, holder: bytes, mine: bytes) -> str:
     """What to say where two envelopes are not of the same job; '' where they are."""
     there, here = envelope.readable(holder), envelope.decode(mine)
     if there is None:

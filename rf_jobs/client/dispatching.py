@@ -8,26 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Sequence
 from uuid import UUID
 
+from rf_jobs.client.extra import options_of
 from rf_jobs.client.pending import Choices
+from rf_jobs.client.protection import Protection, too_large
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model import codec, envelope
-from rf_jobs.model.envelope import WIRE_VERSION, Envelope
+from rf_jobs.model.envelope import WIRE_VERSION, Envelope, Headers
 from rf_jobs.model.events import DispatchRejected, EventBus, JobDispatched
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.store.shapes import Draft
 from rf_jobs.words import options as checks
+from rf_jobs.words.config_settings import SecuritySettings
 from rf_jobs.words.errors import PayloadTooLarge, RfJobsError
 from rf_jobs.words.ids import new_id, queue_name
 from rf_jobs.words.timing import mono, now_ms
 
 import msgspec  # isort: skip
 
+Said = tuple[str, str]
+"""What the store says of a dispatch: code and detail, see enqueue.lua."""
+NEW: Said = ("", "")
 MAX_BATCH_JOBS = 500
 MAX_BATCH_BYTES = 4 << 20
 SPLIT_FROM_JOBS = 32
@@ -37,14 +44,20 @@ SPLIT_FROM_JOBS = 32
 class Preparer:
     """Makes drafts out of jobs. Every check that needs no server is made here, before anything is sent."""
 
-    def __init__(self, default_queue: str, max_payload_bytes: int, middleware: MiddlewareStack, bus: EventBus) -> None:
+    def __init__(
+        self, default_queue: str, max_payload_bytes: int, middleware: MiddlewareStack, bus: EventBus,
+        protection: Protection | None = None, *, offloads: bool = False,
+    ) -> None:  # fmt: skip
         self._default_queue = default_queue
-        self._max_bytes = max_payload_bytes
+        # What is offloaded later on may be larger.
+        self._max_bytes = sys.maxsize if offloads else max_payload_bytes
         self._middleware = middleware
         self._bus = bus
+        self._protection = protection or Protection(SecuritySettings())
+        self._plain = self._protection.plain
 
     def prepare(self, job: Job, choices: Choices) -> Dispatching:
-        """Raises ``SerializationError``, ``PayloadTooLarge`` or ``InvalidOption``; says so on the bus."""
+        """Raises ``SerializationError``, ``PayloadTooLarge``, ``MissingKey`` or ``InvalidOption``; says so on the bus."""
         began, job_id = mono(), choices.id or new_id()
         try:
             return self._prepare(job, choices, job_id, began)
@@ -70,13 +83,15 @@ class Preparer:
             tags = checks.tags((*tags, *choices.tags))
         now = now_ms()
         when = choices.when
+        extra = choices.extra
+        payload = codec.encode_payload(job, entry)
         letter = Envelope(
             WIRE_VERSION,
             str(job_id),
             entry.name,
             queue,
             now,
-            msgspec.Raw(codec.encode_payload(job, entry)),
+            msgspec.Raw(payload),
             entry.version,
             int(priority),
             0 if not when else now + int(when) if when[0] == "+" else int(when),
@@ -84,20 +99,25 @@ class Preparer:
             0 if choices.expires_ms is None else now + choices.expires_ms,
             list(tags),
         )
+        options = b""
+        if extra is not None or entry.asks:
+            options = options_of(entry, job, payload, extra)
+            if extra is not None:
+                letter.bat, letter.chn, letter.aft = extra.batch, extra.chain, len(extra.parents) + extra.last
+                if extra.conversation:
+                    letter.hdr = Headers(cv=extra.conversation)
         self._middleware.prepare(letter)
-        data = envelope.encode(letter)
+        as_it_is = self._plain and entry.sealing is None
+        data = envelope.encode(letter) if as_it_is else self._protection.encode(letter, entry)
         if len(data) > self._max_bytes:
-            raise PayloadTooLarge(
-                f"{entry.short_name} takes {len(data)} bytes, the limit (max_payload_bytes) is {self._max_bytes};"
-                " keep large data elsewhere and dispatch a reference to it"
-            )
+            raise PayloadTooLarge(too_large(entry.short_name, len(data), self._max_bytes))
         delay_ms = max(0, letter.due - now)
         event = JobDispatched(
             letter.id, queue, entry.name, "scheduled" if delay_ms else "ready", delay_ms,
             letter.pri, letter.hdr.tp if letter.hdr is not None else "", began,
         )  # fmt: skip
         valid = "" if choices.expires_ms is None else f"!{choices.expires_ms}"
-        return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when + valid, data), event)
+        return Dispatching(job_id, Draft(letter.id, queue, letter.pri, when + valid, data, options), event)
 
 
 def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
@@ -105,10 +125,10 @@ def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
     result: list[Sequence[Dispatching]] = []
     start = size = 0
     for at, item in enumerate(items):
-        if at > start and (at - start >= MAX_BATCH_JOBS or size + len(item.draft.data) > MAX_BATCH_BYTES):
+        if at > start and (at - start >= MAX_BATCH_JOBS or size + len(item.draft.data) + len(item.draft.options) > MAX_BATCH_BYTES):
             result.append(items[start:at])
             start, size = at, 0
-        size += len(item.draft.data)
+        size += len(item.draft.data) + len(item.draft.options)
     if start < len(items):
         result.append(items[start:])
     return result
@@ -120,17 +140,17 @@ class Coalescer:
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
-        self._waiting: list[tuple[Dispatching, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Dispatching, asyncio.Future[Said]]] = []
         self._pumps: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop of the pumps, while there are any."""
 
-    async def send(self, item: Dispatching) -> bool:
-        """Send one; answers whether it is new. Raises ``BackendError``."""
+    async def send(self, item: Dispatching) -> Said:
+        """Send one; answers with what the store says of it. Raises ``BackendError``."""
         if self._loop is None:
             # Asked once a batch: up to Python 3.11 the question costs a system call.
             self._loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = self._loop.create_future()
+        future: asyncio.Future[Said] = self._loop.create_future()
         self._waiting.append((item, future))
         if not self._pumps:
             self._start_pump()
@@ -153,15 +173,15 @@ class Coalescer:
         elif not self._pumps:
             self._loop = None
 
-    async def send_all(self, items: Sequence[Dispatching]) -> list[bool]:
-        """Send many, in as few round trips as their size allows; answers which are new."""
-        fresh: list[bool] = []
+    async def send_all(self, items: Sequence[Dispatching]) -> list[Said]:
+        """Send many, in as few round trips as their size allows; answers with what the store says of each."""
+        all_said: list[Said] = []
         for chunk in chunks(items):
-            known = set(await self._apply(chunk))
-            fresh += [at not in known for at in range(len(chunk))]
-        return fresh
+            said = await self._apply(chunk)
+            all_said += [said.get(at, NEW) for at in range(len(chunk))]
+        return all_said
 
-    async def _apply(self, items: Sequence[Dispatching]) -> list[int]:
+    async def _apply(self, items: Sequence[Dispatching]) -> dict[int, Said]:
         try:
             return await self._lifecycle.apply(transitions.enqueue(self._lifecycle.store.commands, items))
         except RfJobsError as error:
@@ -185,9 +205,9 @@ class Coalescer:
                 futures, batch = batch[: len(chunk)], batch[len(chunk) :]
                 await self._settle(chunk, [future for _, future in futures])
 
-    async def _settle(self, items: Sequence[Dispatching], futures: list[asyncio.Future[bool]]) -> None:
+    async def _settle(self, items: Sequence[Dispatching], futures: list[asyncio.Future[Said]]) -> None:
         try:
-            known = set(await self._apply(items))
+            said = await self._apply(items)
         except Exception as error:
             for future in futures:
                 if not future.done():
@@ -199,4 +219,4 @@ class Coalescer:
         else:
             for at, future in enumerate(futures):
                 if not future.done():
-                    future.set_result(at not in known)
+                    future.set_result(said.get(at, NEW))

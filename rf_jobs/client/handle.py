@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord, Progress
+from rf_jobs.core.updates import JobUpdate
 from rf_jobs.words.timing import Duration
 
 R = TypeVar("R")
@@ -18,6 +21,8 @@ class Waits(Protocol):
     async def job(self, job_id: UUID | str) -> JobRecord: ...
     async def job_progress(self, job_id: UUID | str) -> Progress: ...
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool: ...
+    async def job_logs(self, job_id: UUID | str, *, after: int = 0) -> list[LogLine]: ...
+    def watch(self, job_id: UUID | str) -> AsyncGenerator[JobUpdate]: ...
 
 
 class JobHandle(Generic[R]):
@@ -41,6 +46,14 @@ class JobHandle(Generic[R]):
     async def progress(self) -> Progress:
         """How far it is."""
         return await self._manager.job_progress(self.id)
+
+    async def logs(self, *, after: int = 0) -> list[LogLine]:
+        """Its log lines; see ``QueueManager.job_logs``."""
+        return await self._manager.job_logs(self.id, after=after)
+
+    def watch(self) -> AsyncGenerator[JobUpdate]:
+        """Follow it live; see ``QueueManager.watch``."""
+        return self._manager.watch(self.id)
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancel it; see ``QueueManager.cancel``."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self, TypeVar, overload
+from typing import Any, ClassVar, Self, TypeVar, overload
 from uuid import UUID
 
 from rf_jobs.client.consumer import Consumer, LeasedJob
@@ -17,10 +17,13 @@ from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
 from rf_jobs.client.portal import Counterpart
 from rf_jobs.client.waiting import Waiter
+from rf_jobs.client.watching import Watcher
 from rf_jobs.core import transitions
 from rf_jobs.core.inspector import Filters, Inspector
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.updates import JobUpdate
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -58,6 +61,8 @@ class QueueManager:
     server raise ``BackendError`` when it can't be reached within ``retry_for`` seconds, refuses, or errs.
     """
 
+    _store_type: ClassVar[type[AsyncStore]] = AsyncStore
+
     def __init__(
         self,
         target: str | Settings | None = None,
@@ -72,16 +77,17 @@ class QueueManager:
         self.bus = bus or EventBus()
         self.middleware = stack_of(middleware)
         patience = seconds(retry_for, "retry_for")
-        self.store = AsyncStore(
+        self.store = self._store_type(
             jobs.redis_url, jobs.namespace, allow_eviction=self.settings.security.allow_evicting_server,
             retry_for=patience,
         )  # fmt: skip
         self.lifecycle = Lifecycle(self.store, self.bus)
         self.inspector = Inspector(self.store)
-        self.retention = retention_of(jobs)
-        preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
-        self._dispatcher = Dispatcher(self.lifecycle, preparer, self.middleware)
+        self.retention = self.store.commands.retention = retention_of(jobs)
+        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
+        self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware)
         self._waiter = Waiter(self.store, self.inspector)
+        self._watcher = Watcher(self.store, self.inspector)
         self._dead = DeadLetters(self.lifecycle, self.inspector)
         self._consumer = Consumer(self.lifecycle, self.retention, self.settings)
         twin = partial(QueueManager, self.settings, middleware=self.middleware, bus=self.bus, retry_for=patience)
@@ -103,6 +109,7 @@ class QueueManager:
         """Close the connections. What was not awaited is not sent."""
         await asyncio.wrap_future(self._apart.close())
         await self._waiter.aclose()
+        await self._watcher.aclose()
         await self.store.aclose()
 
     async def __aenter__(self) -> Self:
@@ -231,6 +238,21 @@ class QueueManager:
     async def job_progress(self, job_id: UUID | str) -> Progress:
         """How far a job is. Raises ``JobNotFound``."""
         return await self.inspector.progress(as_job_id(job_id))
+
+    async def job_logs(self, job_id: UUID | str, *, after: int = 0) -> list[LogLine]:
+        """The lines that the job wrote with ``ctx.log``, over all attempts, as far as they are kept (``log_lines``,
+        ``log_bytes``); only those with a number above ``after``. Raises ``JobNotFound``."""
+        return await self.inspector.log(as_job_id(job_id), after)
+
+    def watch(self, job_id: UUID | str) -> AsyncGenerator[JobUpdate]:
+        """Follow a job: what is kept of it, then each change as it happens, until the job is over.
+
+        Updates are ``StateChanged`` (the first and the last, and between), ``Progress``, ``LogLine``, ``AttemptError``
+        for each attempt that failed, and ``Cancellation``. A reader who is slower than the job gets the newest progress
+        and state, and all lines that are still kept; a lost connection loses nothing. Raises ``JobNotFound``, also where
+        the job is removed meanwhile.
+        """
+        return self._watcher.watch(str(as_job_id(job_id)))
 
     async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """Wait until a job ends and answer with its result (None where it has none, or it was kept only for its ttl).

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from datetime import datetime
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, runtime_checkable
 from uuid import UUID
 
+from rf_jobs.client.extra import Extra, UniqueChoice, checked_unique
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.model.job import Job
+from rf_jobs.store.options import Slot
 from rf_jobs.words import options as checks
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import job_id, queue_name
+from rf_jobs.words.limits import OnConflict, OnFailure, OnLimit, Until, at_least_one, choice, limit_name, positive_ms
 from rf_jobs.words.states import Priority
 from rf_jobs.words.timing import Duration, millis, moment_ms, seconds
 
@@ -21,10 +24,18 @@ R = TypeVar("R")
 P = ParamSpec("P")
 
 
+@runtime_checkable
+class Parent(Protocol):
+    """What a job can wait for: a handle on a job, a batch or a chain."""
+
+    @property
+    def id(self) -> UUID: ...
+
+
 class Choices:
     """What a dispatch asks for beyond what its class says. ``None``: as the class says."""
 
-    __slots__ = ("expires_ms", "id", "max_attempts", "priority", "queue", "tags", "when")
+    __slots__ = ("expires_ms", "extra", "id", "max_attempts", "priority", "queue", "tags", "when")
 
     def __init__(self) -> None:
         self.queue: str | None = None
@@ -36,6 +47,13 @@ class Choices:
         """From now."""
         self.tags: tuple[str, ...] | None = None
         self.id: UUID | None = None
+        self.extra: Extra | None = None
+
+    def more(self) -> Extra:
+        """What only some dispatches ask for."""
+        if self.extra is None:
+            self.extra = Extra()
+        return self.extra
 
 
 class Sender(Protocol):
@@ -132,6 +150,45 @@ class Pending(Generic[R]):
     def tags(self, *tags: str) -> Pending[R]:
         """Tags beside those of its class."""
         self._choices.tags = checks.tags(tags)
+        return self
+
+    @_step
+    def unique_for(
+        self, window: Duration | None, *, until: Until = "window", on_conflict: OnConflict = "return",
+        by: Sequence[str] = (), max_wait: Duration | None = None,
+    ) -> Pending[R]:  # fmt: skip
+        """Don't enqueue it while an equal job holds the lock: for ``window`` (``until="window"``), until that has started, or
+        until it is done; then the window is the longest, and None leaves it to the job.
+
+        Equal are jobs of one class with the same payload; or with the same fields ``by``; or what ``unique_key()`` says.
+        ``on_conflict``: ``return`` the holder's id, ``raise`` ``DuplicateJob``, ``replace`` the holder if it has not started,
+        or ``debounce``: replace it and run ``window`` after the last of them, at most ``max_wait`` after the first.
+        """
+        checked_unique(window, until, on_conflict, max_wait)
+        extra = self._choices.more()
+        extra.unique = UniqueChoice(window, until, on_conflict, tuple(by), max_wait)
+        return self
+
+    @_step
+    def depends_on(self, *parents: UUID | str | Parent, on_failure: OnFailure = "cancel") -> Pending[R]:
+        """Run it when all these jobs (or batches, or chains) have completed. If one fails, is cancelled or expires:
+        ``cancel`` this one, ``run`` it all the same, or make it a ``dead`` letter. Awaiting raises ``JobNotFound`` for a parent
+        that is not known."""
+        choice(on_failure, OnFailure, "on_failure")
+        extra = self._choices.more()
+        ids = [str(job_id(parent.id if isinstance(parent, Parent) else parent)) for parent in parents]
+        extra.parents = tuple(dict.fromkeys((*extra.parents, *ids)))
+        extra.on_failure = on_failure
+        return self
+
+    @_step
+    def rate_limit(self, name: str, limit: int, per: Duration, *, on_limit: OnLimit = "delay") -> Pending[R]:
+        """Let at most ``limit`` dispatches of this ``name`` become due within any ``per`` seconds. Over the limit it is delayed to
+        the next free slot, or refused with ``RateLimited`` (``raise``), or not enqueued (``drop``; the id that is answered is then
+        nobody's)."""
+        choice(on_limit, OnLimit, "on_limit")
+        slot = Slot(limit_name(name), at_least_one(limit, "limit"), positive_ms(per, "per"), on_limit)
+        self._choices.more().slot = slot
         return self
 
     @_step

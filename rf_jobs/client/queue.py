@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -28,6 +29,7 @@ class _Default:
         self.middleware = MiddlewareStack()
         self.bus = EventBus()
         self.given: QueueManager | None = None
+        self.stand_in: QueueManager | None = None
         self.blocking: QueueManager | None = None
         """For ``.sync()``: it makes no connection here, its counterpart on the background loop does."""
         self.configured = False
@@ -39,8 +41,9 @@ class _Default:
         return self.settings
 
     def manager(self) -> QueueManager:
-        if self.given is not None:
-            return self.given
+        given = self.stand_in or self.given
+        if given is not None:
+            return given
         loop = asyncio.get_running_loop()
         manager = self.managers.get(loop)
         if manager is None or manager.store.closed:
@@ -55,7 +58,7 @@ class _Default:
         return await self.manager().send(job, choices)
 
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
-        manager = self.given or self.blocking
+        manager = self.stand_in or self.given or self.blocking
         if manager is None:
             manager = self.blocking = self.make()
         return manager.send_blocking(job, choices, timeout)
@@ -90,6 +93,33 @@ def configure_by_default(manager: QueueManager) -> None:
     if not _default.configured:
         configure(manager.settings, middleware=manager.middleware, bus=manager.bus)
         _default.managers[asyncio.get_running_loop()] = manager
+
+
+@contextmanager
+def standing_in(manager: QueueManager) -> Generator[None]:
+    """Let ``Queue`` use ``manager``, on every event loop and whatever ``configure`` says meanwhile, until the end of the
+    block. For tests."""
+    before, _default.stand_in = _default.stand_in, manager
+    try:
+        yield
+    finally:
+        _default.stand_in = before
+
+
+def configured() -> tuple[Settings, MiddlewareStack]:
+    """The settings and the middleware that ``Queue`` goes by. Raises ``ConfigError``."""
+    if _default.given is not None:
+        return _default.given.settings, _default.given.middleware
+    return _default.settings or settings_for(None), _default.middleware
+
+
+def default_parts() -> tuple[Settings, MiddlewareStack, EventBus]:
+    """What ``Queue`` dispatches with, for whoever prepares a dispatch without sending it. Needs no event loop. Raises
+    ``ConfigError``."""
+    given = _default.stand_in or _default.given
+    if given is not None:
+        return given.settings, given.middleware, given.bus
+    return _default.current_settings(), _default.middleware, _default.bus
 
 
 def default_manager() -> QueueManager:

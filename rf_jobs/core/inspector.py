@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from rf_jobs.core.joblog import LogLine, read_lines
 from rf_jobs.core.records import (
     JobRecord,
     Place,
@@ -26,6 +27,7 @@ from rf_jobs.store.shapes import QueueSurvey, Survey
 from rf_jobs.words.errors import JobNotFound
 from rf_jobs.words.states import FINAL, OPEN, State
 
+MAX_LINES = 1_000_000
 PAGE = 100
 """Records that one round trip asks for."""
 UNWRITTEN = (State.SCHEDULED, State.READY, State.BLOCKED)
@@ -214,6 +216,15 @@ class Inspector:
         if not known:
             raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
         return read_progress(data) or Progress()
+
+    async def log(self, job_id: UUID | str, after: int = 0) -> list[LogLine]:
+        """A job's log lines behind number ``after``. Raises ``JobNotFound``."""
+        known, (first, lines) = await self._store.run_many(
+            [self._commands.exists("job", str(job_id)), self._commands.joblog(str(job_id), after, MAX_LINES)]
+        )
+        if not known:
+            raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
+        return read_lines(first, lines)
 
     async def workers(self) -> list[WorkerInfo]:
         """Worker processes that live, or did until a moment ago."""

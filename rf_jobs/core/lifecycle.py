@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from rf_jobs.core.transitions import Transition
+from rf_jobs.core.transitions import Transition, events_of
 from rf_jobs.model.events import EventBus, OperationDone
 from rf_jobs.store.redis import AsyncStore
 
@@ -24,7 +24,24 @@ class Lifecycle:
             self.bus.emit(OperationDone(op, seconds, error))
 
     async def apply(self, transition: Transition[R], *, retry_for: float | None = None) -> R:
-        """Make the change, then announce it. Raises ``BackendError``; then nothing is announced."""
-        reply = await self.store.run(transition.call, retry_for=retry_for)
+        """Make the change, then announce it and what followed from it. Raises ``BackendError``; then nothing is announced."""
+        call = transition.call
+        if call.moves < 0:
+            reply = await self.store.run(call, retry_for=retry_for)
+            self.bus.emit_all(transition.announce(reply))
+            return reply
+        reply, effects, left = await self.store.run(call.with_effects(), retry_for=retry_for)
         self.bus.emit_all(transition.announce(reply))
+        if effects:
+            self.bus.emit_all(events_of(effects))
+        if left:
+            await self.settle()
         return reply
+
+    async def settle(self) -> None:
+        """Do what scripts left in the outbox, until nothing is left. Whoever makes such work does it; what a process that died
+        has left, the upkeep of any worker. Raises ``BackendError``."""
+        left = 1
+        while left:
+            _, effects, left = await self.store.run(self.store.commands.settle().with_effects())
+            self.bus.emit_all(events_of(effects))

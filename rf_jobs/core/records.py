@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from rf_jobs.core.cancellations import STOPPED, Cancellation, stage_of
 from rf_jobs.model import codec
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.words.timing import from_ms, now_ms
@@ -108,6 +109,8 @@ class JobRecord:
     """Of the dispatch; empty where it was not traced. See ``last_trace_id``."""
     cancel_requested: bool = False
     """Whether it was asked to stop while it ran."""
+    cancellation: Cancellation | None = None
+    """How far a request to stop it has come; None where nobody asked."""
     was_delayed: bool = False
     """Whether it was dispatched to run later."""
 
@@ -205,28 +208,38 @@ def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRe
         job_class=letter.job if letter else "",
         queue=place.queue,
         state=place.state,
-        priority=_whole(meta.get("priority", letter.pri if letter else 1)),
-        attempt=_whole(meta.get("attempt")),
-        crashes=_whole(meta.get("crashes")),
+        priority=whole(meta.get("priority", letter.pri if letter else 1)),
+        attempt=whole(meta.get("attempt")),
+        crashes=whole(meta.get("crashes")),
         dispatched_at=_time(letter.at) if letter else None,
         started_at=moment(meta.get("epoch")),
         finished_at=moment(meta.get("finished")),
         due_at=moment(place.due),
-        expires_at=moment(_whole(stored.meta.get("exp")) or (letter.exp if letter else 0)),
+        expires_at=moment(whole(stored.meta.get("exp")) or (letter.exp if letter else 0)),
         worker=meta.get("token", "").lstrip("!").partition(".")[0],
         reason=meta.get("reason", ""),
         tags=tuple(letter.tags) if letter else (),
         payload=_value(bytes(letter.args)) if letter else None,
         max_attempts=(letter.max or None) if letter else None,
-        errors=[_error(line) for line in stored.errors],
+        errors=[read_error(line) for line in stored.errors],
         timeline=_timeline(letter, meta, place.state, stored.timeline),
         progress=read_progress(stored.progress),
         result=None if stored.result is None else _value(stored.result),
         has_result=stored.result is not None,
         trace_id=trace_id_of(letter.hdr.tp) if letter and letter.hdr else "",
         cancel_requested="cancel" in meta,
+        cancellation=cancellation_of(meta, place.state),
         was_delayed=bool(letter and letter.due > letter.at),
     )
+
+
+def cancellation_of(meta: Mapping[str, str], state: str) -> Cancellation | None:
+    """How far a request to stop the job has come; None where there is none."""
+    if "cancel" not in meta:
+        return None
+    stage = stage_of(state, acknowledged="heard" in meta)
+    ended = moment(meta.get("finished")) if stage == STOPPED else None
+    return Cancellation(stage, meta["cancel"], moment(meta.get("asked")), moment(meta.get("heard")), ended)
 
 
 def read_progress(data: bytes | None) -> Progress | None:
@@ -272,7 +285,7 @@ def trace_id_of(traceparent: str) -> str:
 
 
 def _time(ms: object) -> datetime:
-    return from_ms(min(max(_whole(ms), FIRST_MS), LAST_MS))
+    return from_ms(min(max(whole(ms), FIRST_MS), LAST_MS))
 
 
 def _number(value: object) -> float:
@@ -283,7 +296,8 @@ def _number(value: object) -> float:
     return 0.0 if math.isnan(found) else found
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """A stored number; 0 where it is none."""
     return int(min(max(_number(value), -1e18), 1e18))
 
 
@@ -304,7 +318,7 @@ def _timeline(letter: Envelope | None, meta: Mapping[str, str], state: str, kept
     moments = [Moment(_time(letter.at), "dispatched", letter.queue)] if letter else []
     moments += [_noted(line) for line in kept]
     if "epoch" in meta:
-        moments.append(Moment(_time(meta["epoch"]), "started", f"attempt {max(_whole(meta.get('attempt', '1')), 1)}"))
+        moments.append(Moment(_time(meta["epoch"]), "started", f"attempt {max(whole(meta.get('attempt', '1')), 1)}"))
     if "finished" in meta and state in ("completed", "cancelled", "expired"):
         moments.append(Moment(_time(meta["finished"]), state, meta.get("reason", "")))
     order = {"dispatched": 0, "started": 1}
@@ -317,7 +331,8 @@ def _noted(line: bytes) -> Moment:
     return Moment(_time(at), event, detail) if at.isdecimal() and event else Moment(_time(0), UNREADABLE, _shown(line))
 
 
-def _error(line: bytes) -> AttemptError:
+def read_error(line: bytes) -> AttemptError:
+    """A line of the error history."""
     value = _value(line)
     if not isinstance(value, dict):
         return AttemptError(UNREADABLE, _shown(line), "", "", 0, _time(0))
@@ -326,7 +341,7 @@ def _error(line: bytes) -> AttemptError:
         message=str(value.get("message", "")),
         traceback=str(value.get("traceback", "")),
         worker=str(value.get("worker", "")),
-        attempt=_whole(value.get("attempt")),
+        attempt=whole(value.get("attempt")),
         at=_time(value.get("at")),
         started_at=moment(value.get("started")),
         trace=str(value.get("trace", "")),

@@ -9,15 +9,21 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from rf_jobs.core.records import error_entry
 from rf_jobs.model import envelope
+from rf_jobs.model.context import JobContext
 from rf_jobs.model.events import (
     AttemptEnded,
     AttemptLost,
+    BatchFinished,
     CancelRequested,
+    DispatchRejected,
     Event,
     FailedAttempt,
+    JobBlocked,
+    JobCancelAcknowledged,
     JobCancelled,
     JobDeduplicated,
     JobDied,
@@ -26,17 +32,22 @@ from rf_jobs.model.events import (
     JobForgotten,
     JobReclaimed,
     JobReplayed,
+    JobReprioritized,
+    JobRescheduled,
+    JobRestored,
     JobsFetched,
     JobsPromoted,
+    JobUnblocked,
     JobUnparked,
     QueueCleared,
     QueuePaused,
     QueueResumed,
 )
-from rf_jobs.store.calls import Call
+from rf_jobs.store.calls import Call, Effect
 from rf_jobs.store.commands import Commands
-from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Retention, Verdict
+from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Report, Retention, Verdict
 from rf_jobs.words.states import State
+from rf_jobs.words.timing import now_ms
 
 R = TypeVar("R")
 
@@ -64,24 +75,60 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     event: AttemptEnded
 
 
-def enqueue(commands: Commands, jobs: Sequence[Dispatching]) -> Transition[list[int]]:
-    """Dispatch; the reply holds the positions of those that were there already."""
+REFUSED_DISPATCH = {"no_parent": "JobNotFound", "batch": "BatchClosed", "limited": "RateLimited", "dropped": "RateLimited"}
+"""What the store says of a dispatch that it did not take, and the error that it amounts to."""
 
-    def announce(known: list[int]) -> Iterable[Event]:
-        if not known:
+
+def enqueue(commands: Commands, jobs: Sequence[Dispatching]) -> Transition[dict[int, tuple[str, str]]]:
+    """Dispatch; the reply holds what is to be said of some, by position: see enqueue.lua."""
+
+    def announce(said: dict[int, tuple[str, str]]) -> Iterable[Event]:
+        if not said:
             return [job.event for job in jobs]
-        known_set = set(known)
-        return [_deduplicated(job.event) if at in known_set else job.event for at, job in enumerate(jobs)]
+        return [event for at, job in enumerate(jobs) for event in _dispatched(job.event, *said.get(at, ("", "")))]
 
     return Transition(commands.enqueue([job.draft for job in jobs]), announce)
 
 
-def _deduplicated(event: JobDispatched) -> Event:
-    return JobDeduplicated(event.job_id, event.queue, event.job_class)
+def _dispatched(event: JobDispatched, code: str, detail: str) -> Iterable[Event]:
+    if code in ("known", "unique"):
+        yield JobDeduplicated(event.job_id, event.queue, event.job_class)
+    elif code in REFUSED_DISPATCH:
+        error = REFUSED_DISPATCH[code]
+        yield DispatchRejected(event.queue, event.job_class, error, event.job_id, event.traceparent, event.began)
+    elif code == "delayed":
+        yield replace(event, state=State.SCHEDULED, delay_ms=int(detail))
+    elif code == "waits" and detail == State.BLOCKED:
+        yield replace(event, state=State.BLOCKED)
+        yield JobBlocked(event.job_id, event.queue, event.job_class, "dependencies")
+    else:
+        yield event
+
+
+def events_of(effects: Iterable[Effect]) -> Iterable[Event]:
+    """The events for what followed from a change."""
+    for event, queue, job_id, job_class, detail in effects:
+        if event == "dispatched":
+            yield JobDispatched(job_id, queue, job_class, State.READY, priority=int(detail or 1))
+        elif event == "batch":
+            yield BatchFinished(job_id, queue, int(detail))
+        elif event == "cancelled":
+            yield JobCancelled(job_id, queue, job_class, "dependency")
+        elif event == "dead":
+            yield JobDied(job_id, queue, job_class, 0, "", 0.0, 0.0, 0.0, "", "dependency", "DependencyFailed", detail)
+        else:
+            yield _WAITING[event](job_id, queue, job_class, detail)
+
+
+_WAITING: dict[str, type[JobBlocked | JobUnblocked | JobRestored]] = {
+    "blocked": JobBlocked,
+    "unblocked": JobUnblocked,
+    "restored": JobRestored,
+}
 
 
 def fetch(
-    commands: Commands, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str]
+    commands: Commands, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str], ageing_ms: int = 0
 ) -> Transition[Fetched]:
     """Lease up to ``wanted`` jobs; promotes what is due on the way."""
 
@@ -90,7 +137,7 @@ def fetch(
         for queue, count, lag in fetched.promoted:
             yield JobsPromoted(queue, count, lag)
 
-    return Transition(commands.fetch(worker, nonce, wanted, lease_ms, queues), announce)
+    return Transition(commands.fetch(worker, nonce, wanted, lease_ms, queues, ageing_ms), announce)
 
 
 def finish(commands: Commands, ends: Sequence[AttemptEnd], retention: Retention) -> Transition[list[int]]:
@@ -171,6 +218,33 @@ def cancel(
     return Transition(commands.cancel(job_id, queue, reason, retention), announce)
 
 
+def report(
+    commands: Commands, reports: Sequence[Report], about: Sequence[JobContext], most: int, most_bytes: int
+) -> Transition[list[int]]:
+    """Keep what running jobs say of themselves; ``about`` are their contexts, in the order of ``reports``."""
+
+    def announce(replies: list[int]) -> Iterable[Event]:
+        for ctx, reply in zip(about, replies, strict=True):
+            if reply > 0:
+                yield JobCancelAcknowledged(ctx.id, ctx.queue, ctx.job_class, ctx.worker, (reply - 1) / 1000)
+
+    return Transition(commands.report(reports, most, most_bytes), announce)
+
+
+def move(commands: Commands, job_id: str, queue: str, job_class: str, what: str, value: str) -> Transition[tuple[str, bool]]:
+    """Give a waiting job another priority or another due time; ``value`` is as move.lua takes it."""
+
+    def announce(reply: tuple[str, bool]) -> Iterable[Event]:
+        if reply[1] and what == "priority":
+            yield JobReprioritized(job_id, queue, job_class, int(value))
+        elif reply[1]:
+            due = int(value or 0)
+            delay = due / 1000 if value.startswith("+") else max(0, due - now_ms()) / 1000
+            yield JobRescheduled(job_id, queue, job_class, delay)
+
+    return Transition(commands.move(job_id, queue, what, value), announce)
+
+
 def revive(commands: Commands, queue: str, jobs: dict[str, str]) -> Transition[list[str]]:
     """Dead letters back to ready. ``jobs``: id to class name."""
     return Transition(
@@ -226,8 +300,3 @@ def pause(commands: Commands, queue: str) -> Transition[bool]:
 def resume(commands: Commands, queue: str) -> Transition[bool]:
     """Fetch from it again."""
     return Transition(commands.pause(queue, False), lambda changed: [QueueResumed(queue)] if changed else [])
-
-
-def silent(call: Call[Any]) -> Transition[Any]:
-    """A call that moves no job and has nothing to announce: a heartbeat, progress, a flush."""
-    return Transition(call, lambda _: ())

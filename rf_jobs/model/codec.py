@@ -6,12 +6,15 @@ A payload that does not fit its class is refused with the field's name, when it 
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import msgspec
 
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.words.errors import SerializationError
+
+HIDDEN = "what it holds is encrypted and not shown"
 
 _plain = msgspec.json.Decoder()
 
@@ -68,10 +71,12 @@ def decode_payload(entry: JobClass, data: bytes | msgspec.Raw, version: int) -> 
     except (
         Exception
     ) as error:  # upgrade() and validators are the user's code: whatever they raise, the payload is at fault
+        # The cause's own text, and its traceback, may quote what is sealed.
+        cause = error if entry.sealing is None else None
         raise SerializationError(
-            f"the payload does not fit {entry.name} version {entry.version}: {_place(error)};"
+            f"the payload does not fit {entry.name} version {entry.version}: {_place(error, entry)};"
             " mend the payload, or give the class a default or an upgrade()"
-        ) from error
+        ) from cause
 
 
 def encode_value(value: Any, what: str) -> bytes:
@@ -89,21 +94,27 @@ def decode_value(data: bytes) -> Any:
     return _plain.decode(data)
 
 
-def _place(error: Exception) -> str:
-    """msgspec ends its messages with "- at `$.field`"; people want the field first."""
+def _place(error: Exception, entry: JobClass) -> str:
+    """msgspec ends its messages with "- at `$.field`"; people want the field first. What is sealed is not quoted."""
     text = str(error)
     head, found, path = text.rpartition(" - at `$.")
-    return f"field {path.rstrip('`')!r}: {head[:1].lower()}{head[1:]}" if found else text
+    path = path.rstrip("`")
+    if not found:
+        return text if entry.sealing is None else f"{type(error).__name__}; {HIDDEN}"
+    if entry.hides(re.split(r"[.\[]", path, maxsplit=1)[0]):
+        return f"field {path!r}: it is not of its type; {HIDDEN}"
+    return f"field {path!r}: {head[:1].lower()}{head[1:]}"
 
 
 def _explain(job: Any, entry: JobClass, error: Exception) -> SerializationError:
-    place = _place(error)
+    place = _place(error, entry)
     if not isinstance(error, msgspec.ValidationError):
         for field in dataclasses.fields(job):
             value = getattr(job, field.name)
             try:
                 _encoder.encode(value)
             except Exception as cause:  # the first field that fails is the one to name, however it fails
-                place = f"field {field.name!r} holds {type(value).__qualname__}: {cause}"
+                said = HIDDEN if entry.hides(field.name) else cause
+                place = f"field {field.name!r} holds {type(value).__qualname__}: {said}"
                 break
     return SerializationError(f"{entry.short_name} cannot be dispatched: {place}")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextvars import ContextVar
 from datetime import datetime
+from inspect import isawaitable
+from math import isfinite
 from typing import Any, Protocol
 from uuid import UUID
 
 from rf_jobs.model.envelope import WIRE_VERSION, Envelope, Headers
-from rf_jobs.words.errors import WorkerError
+from rf_jobs.model.notes import Notes
+from rf_jobs.words.errors import InvalidOption, WorkerError
 from rf_jobs.words.ids import new_id
 from rf_jobs.words.timing import Duration, from_ms, now_ms, seconds
 
 log = logging.getLogger("rf_jobs.job")
+MAX_STEP_NAME = 200
 
 
 class Dispatcher(Protocol):
@@ -31,10 +36,24 @@ class Desk(Protocol):
 
     manager: Dispatcher | None
 
-    async def keep_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None: ...
+    def write(self, ctx: JobContext, level: int, message: str, fields: dict[str, Any]) -> None: ...
+    def tell_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None: ...
     async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None: ...
     async def load_checkpoint(self, ctx: JobContext) -> Any: ...
+    async def keep_step(self, ctx: JobContext, name: str, value: Any) -> Any: ...
+    async def load_steps(self, ctx: JobContext) -> dict[str, Any]: ...
+    async def settle(self, ctx: JobContext) -> None: ...
     def extend(self, ctx: JobContext, by: float) -> None: ...
+
+
+class _Turn:
+    """Awaited, it lets the event loop do other work once."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_TURN = _Turn()
 
 
 class JobContext:
@@ -46,7 +65,10 @@ class JobContext:
         "_desk",
         "_id",
         "_letter",
+        "_progress",
         "_state",
+        "_steps",
+        "_stopping",
         "attempt",
         "fencing_token",
         "max_attempts",
@@ -55,6 +77,7 @@ class JobContext:
         "started_ms",
         "token",
         "trace",
+        "unsent",
         "wait",
         "worker",
     )  # fmt: skip
@@ -85,8 +108,13 @@ class JobContext:
         """Seconds from eligible (dispatched, or due) to the start of this attempt."""
         self.trace = ""
         """W3C traceparent of this attempt's span: set by a tracing middleware where it is, or will be, recorded."""
+        self.unsent: Any = None
+        """What the desk has not delivered yet; None where the job never said anything."""
         self._cancelled = False
+        self._stopping = False
+        self._progress: tuple[float, float] = (0, 0)
         self._state: Any = None
+        self._steps: tuple[dict[str, Any], set[str]] | None = None
 
     @property
     def job_id(self) -> UUID:
@@ -164,6 +192,12 @@ class JobContext:
         return self._cancelled
 
     @property
+    def stopping(self) -> bool:
+        """Whether the worker is about to stop, or the job ``cancelled``: who can go on later saves where it is, and raises
+        ``Snooze(0)``. An ``IterableJob`` does."""
+        return self._stopping or self._cancelled
+
+    @property
     def batch(self) -> None:
         """The batch the job belongs to; there are none yet."""
         return None
@@ -181,9 +215,13 @@ class JobContext:
         return self._state
 
     def log(self, message: str, /, level: int = logging.INFO, **fields: Any) -> None:
-        """Write a line through ``logging`` (logger ``rf_jobs.job``), with the job's fields beside it: ``rf_job`` and
-        ``rf_fields`` of the record, and ``trace_id`` and ``span_id`` of the attempt where it is traced."""
-        if log.isEnabledFor(level):
+        """Write a line, which is kept with the job for ``manager.job_logs``, and goes through ``logging`` (logger
+        ``rf_jobs.job``), with the job's fields beside it: ``rf_job`` and ``rf_fields`` of the record, and ``trace_id`` and
+        ``span_id`` of the attempt where it is traced. Lines below INFO are kept only where that logger writes them."""
+        enabled = log.isEnabledFor(level)
+        if self._desk is not None and (enabled or level >= logging.INFO):
+            self._desk.write(self, level, message, fields)
+        if enabled:
             extra: dict[str, Any] = {"rf_job": self.log_fields(), "rf_fields": fields}
             if self.trace:
                 extra["trace_id"], extra["span_id"] = self.trace[3:35], self.trace[36:52]
@@ -199,10 +237,24 @@ class JobContext:
             "worker": self.worker,
         }
 
-    async def progress(self, current: float, total: float, message: str = "") -> None:
-        """Say how far the job is: ``current`` of ``total``, kept with the job for ``manager.job_progress``."""
+    def progress(self, current: float, total: float, message: str = "") -> Awaitable[None]:
+        """Say how far the job is: ``current`` of ``total``, kept with the job for ``manager.job_progress``.
+
+        It costs no round trip: of calls in quick succession the newest is sent, the last one before the job's outcome.
+        Progress is news, not state: where the lease is lost, or the server away, it is dropped. A handler that is a plain
+        function calls it without ``await``. Raises ``InvalidOption`` for what is no finite number.
+        """
+        for name, number in (("current", current), ("total", total)):
+            if not isinstance(number, (int, float)) or not isfinite(number):
+                raise InvalidOption(f"progress: {name} is {number!r}; give a finite number")
+        self._progress = (current, total)
         if self._desk is not None:
-            await self._desk.keep_progress(self, current, total, message)
+            self._desk.tell_progress(self, current, total, message)
+        return _TURN
+
+    def advance(self, by: float = 1, message: str = "") -> Awaitable[None]:
+        """Add to what the last ``progress`` of this attempt said; else as that."""
+        return self.progress(self._progress[0] + by, self._progress[1], message)
 
     async def checkpoint(self, state: Any) -> None:
         """Save a cursor (JSON) that a later attempt finds in ``state``.
@@ -212,6 +264,28 @@ class JobContext:
         if self._desk is not None:
             await self._desk.keep_checkpoint(self, state)
         self._state = state
+
+    async def step(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Do something once, however often the job runs: the answer of ``function(*args, **options)``, a coroutine function
+        or a plain one, is kept under ``name``, and a later attempt gets it without calling. The answer is plain JSON data,
+        also the first time. Dying between the call and the keeping repeats the step: it is done at least once.
+
+        Raises ``InvalidOption`` for a name that is empty, longer than 200 characters, or was used before in this attempt;
+        ``SerializationError`` for an answer that is no JSON; ``StaleLease``; and what ``function`` raises.
+        """
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_STEP_NAME:
+            raise InvalidOption(f"step: the name is {name!r}; give a string of 1 to {MAX_STEP_NAME} characters")
+        if self._steps is None:
+            self._steps = ({} if self._desk is None else await self._desk.load_steps(self), set())
+        done, used = self._steps
+        if name in used:
+            raise InvalidOption(f"step {name!r} was done before in this attempt; give each step a name of its own")
+        if name not in done:
+            answer = function(*args, **options)
+            value = await answer if isawaitable(answer) else answer
+            done[name] = value if self._desk is None else await self._desk.keep_step(self, name, value)
+        used.add(name)
+        return done[name]
 
     async def extend(self, by: Duration) -> None:
         """Put the deadline of this attempt ``by`` seconds further away."""
@@ -223,6 +297,10 @@ class JobContext:
     def request_stop(self) -> None:
         """Make ``cancelled`` true; the worker calls it before it cancels the handler."""
         self._cancelled = True
+
+    def prepare_to_stop(self) -> None:
+        """Make ``stopping`` true; the worker calls it when it is told to stop."""
+        self._stopping = True
 
     def restore(self, state: Any) -> None:
         """Give the context the state of an earlier attempt."""
@@ -241,31 +319,26 @@ class JobContext:
         manager: Dispatcher | None = None,
         headers: dict[str, str] | None = None,
         job_class: str = "fake",
-    ) -> JobContext:
-        """A context for unit tests, without a server: progress goes nowhere, and a checkpoint is only to be found in
-        ``state``."""
+    ) -> FakeContext:
+        """A context for unit tests, without a server; its ``notes`` tell what the handler did with it. ``state`` is what an
+        earlier attempt saved."""
         now = now_ms()
         key = str(job_id or new_id())
         letter = Envelope(WIRE_VERSION, key, job_class, queue, now, hdr=Headers(bg=headers) if headers else None)
-        desk = None if manager is None else _FakeDesk(manager)
+        notes = Notes(manager)
         deadline = now + round(timeout * 1000)
-        ctx = cls(letter, key, queue, attempt, max_attempts, now, deadline, now, "fake", "fake", desk)
+        ctx = FakeContext(letter, key, queue, attempt, max_attempts, now, deadline, now, "fake", "fake", notes)
+        ctx.notes = notes
         ctx.restore(state)
         return ctx
 
 
-class _FakeDesk:
-    def __init__(self, manager: Dispatcher) -> None:
-        self.manager: Dispatcher | None = manager
+class FakeContext(JobContext):
+    """What ``JobContext.fake()`` makes: ``notes`` has what the handler logged, told, saved and asked for."""
 
-    async def keep_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None:
-        return
+    __slots__ = ("notes",)
+    notes: Notes
 
-    async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None:
-        return
 
-    async def load_checkpoint(self, ctx: JobContext) -> Any:
-        return ctx.state
-
-    def extend(self, ctx: JobContext, by: float) -> None:
-        return
+running: ContextVar[JobContext | None] = ContextVar("rf_jobs_running", default=None)
+"""The attempt whose handler is running here; set only where ``logging`` is captured."""

@@ -1,7 +1,8 @@
-"""The wire format, version 1: what ``job:<id>`` holds. Documented for other languages in docs/wire-format.md.
+"""The wire format, versions 1 and 2: what ``job:<id>`` holds. Documented for other languages in docs/wire-format.md.
 
 JSON, so that any language can enqueue and anyone can read it. Written once, never changed; scripts do not look inside.
-Unknown members are ignored, members with their default are left out.
+Unknown members are ignored, members with their default are left out. A payload that does not lie there as it is, sealed or
+offloaded, makes it version 2, so that a worker that knows nothing of that parks the job.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ from typing import Any
 
 import msgspec
 
+from rf_jobs.words.config_secrets import MASK
 from rf_jobs.words.errors import SerializationError
 
 WIRE_VERSION = 1
+"""Of an envelope with its payload in it as it is."""
+CLOSED_VERSION = 2
+"""Of one whose payload must be opened, or fetched from elsewhere, first; the latest that this code reads."""
 
 
 class Headers(msgspec.Struct, omit_defaults=True, gc=False):
@@ -26,6 +31,26 @@ class Headers(msgspec.Struct, omit_defaults=True, gc=False):
     """Baggage: an allow-list of keys."""
     cv: str = ""
     """Conversation: the id that all jobs of one workflow share."""
+
+
+class Seal(msgspec.Struct, omit_defaults=True, gc=False):
+    """What of a payload is sealed."""
+
+    key: str = ""
+    """The key's name: ``id#fingerprint``."""
+    fields: list[str] = []
+    """Names of sealed fields; none: the whole payload is sealed."""
+
+
+class Claim(msgspec.Struct, gc=False):
+    """Where an offloaded payload is, and what it is."""
+
+    ref: str
+    """Its name in the payload store."""
+    size: int
+    """Bytes."""
+    sha256: str
+    """Of these bytes, in hexadecimal digits."""
 
 
 class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
@@ -51,10 +76,21 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """When it expires unless it has started (milliseconds since 1970, client's clock; the store's own time counts), 0: never."""
     tags: list[str] = []
     hdr: Headers | None = None
+    enc: Seal | None = None
+    """What of ``args`` is sealed, if anything is."""
+    off: Claim | None = None
+    """Where ``args`` is, if it is not here."""
+    bat: str = ""
+    """The batch that it belongs to, itself or by its chain."""
+    chn: str = ""
+    """The chain that it is a step of."""
+    aft: int = 0
+    """How many jobs it waited for: their results may lie beside it."""
 
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Envelope)
+_READABLE = (WIRE_VERSION, CLOSED_VERSION)
 
 
 class _Version(msgspec.Struct):
@@ -77,9 +113,9 @@ def decode(data: bytes) -> Envelope:
         raise SerializationError(
             f"the envelope is damaged: {error}; its bytes begin with {bytes(data[:60])!r}"
         ) from None
-    if envelope.v != WIRE_VERSION:
+    if envelope.v not in _READABLE:
         raise SerializationError(
-            f"the envelope has version {envelope.v}, this worker reads version {WIRE_VERSION}; upgrade the worker"
+            f"the envelope has version {envelope.v}, this worker reads versions up to {CLOSED_VERSION}; upgrade the worker"
         )
     return envelope
 
@@ -87,14 +123,23 @@ def decode(data: bytes) -> Envelope:
 def is_newer(data: bytes) -> bool:
     """Whether this is an envelope of a later version: not damage, a newer client's work."""
     try:
-        return msgspec.json.decode(data, type=_Version).v > WIRE_VERSION
+        return msgspec.json.decode(data, type=_Version).v > CLOSED_VERSION
     except msgspec.MsgspecError:
         return False
 
 
 def payload(envelope: Envelope) -> Any:
-    """The payload as plain data, for people to read."""
-    return msgspec.json.decode(envelope.args)
+    """The payload as plain data, for people to read: what is sealed is masked, what is elsewhere is named. Raises
+    ``msgspec.DecodeError`` for one that is damaged."""
+    seal, claim = envelope.enc, envelope.off
+    if seal is not None and not seal.fields:
+        return MASK
+    if claim is not None:
+        return f"(offloaded: {claim.size} bytes in the payload store, {claim.ref})"
+    plain = msgspec.json.decode(envelope.args)
+    if seal is not None and isinstance(plain, dict):
+        return {name: MASK if name in seal.fields else value for name, value in plain.items()}
+    return plain
 
 
 def readable(data: bytes | None) -> Envelope | None:

@@ -3,12 +3,17 @@
 | event | when | says |
 |---|---|---|
 | JobDispatched, JobDeduplicated, DispatchRejected | a client dispatched | state, delay |
+| JobOutboxed, OutboxRelayed, OutboxMeasured | a transaction wrote a dispatch to an outbox; a relay moved some on, or looked | how many, lag |
 | JobsPromoted | delayed jobs came due and became ready | how many, the greatest lag |
 | JobStarted | a handler is about to run | attempt, wait |
 | JobCompleted, JobRetried, JobDied, JobSnoozed, JobReleased, JobDiscarded, JobExpired, JobParked, JobCrashed, AttemptLost | an attempt ended | times, error |
 | JobReclaimed | a dead worker's job was taken back | crashes |
 | JobUnparked, JobReplayed, JobForgotten, JobCancelled, CancelRequested | an operator's or the upkeep's doing | |
-| QueuePaused, QueueResumed, QueueCleared | | |
+| JobCancelAcknowledged | its worker has told a running job to stop | seconds since the request |
+| JobBlocked, JobUnblocked, JobRestored | it waits for others or for a limit; no more; again, since what it waited for was replayed | why |
+| JobReprioritized, JobRescheduled | an operator moved a waiting job | |
+| BatchFinished | the last member of a batch has ended | its state, how many failed |
+| QueuePaused, QueueResumed, QueueCleared, HoldSet, HoldEnded | a queue; a class or a tag | |
 | WorkerStarted, WorkerStopping, WorkerStopped, WorkerBeat, JobsFetched, LeaseLost, LoopLagged, JobOverran | the worker's own life | |
 | OperationDone | a round trip to the server ended | operation, seconds, error |
 
@@ -66,6 +71,34 @@ class DispatchRejected(Event, gc=False):
     began: float = 0.0
 
 
+class JobOutboxed(JobEvent, gc=False):
+    """A dispatch was written to an outbox, in a transaction that may yet roll back; a relay will tell ``JobDispatched``."""
+
+    outbox: str
+
+
+class OutboxRelayed(Event, gc=False):
+    """A relay moved dispatches from an outbox to the server, or could not (``error``)."""
+
+    outbox: str
+    count: int
+    lag: float
+    """The longest that one of them had waited (seconds, by the database's clock)."""
+    aside: int = 0
+    """How many it put aside: they cannot be dispatched, and stay in the table with the reason."""
+    error: str = ""
+
+
+class OutboxMeasured(Event, gc=False):
+    """A relay looked how much waits in its outbox, every few seconds."""
+
+    outbox: str
+    backlog: int
+    """Rows, counted up to 100,000."""
+    age: float
+    """Of the oldest (seconds, by the database's clock)."""
+
+
 class JobsPromoted(Event, gc=False):
     """Delayed jobs came due and are ready."""
 
@@ -106,7 +139,7 @@ class FailedAttempt(AttemptEnded, gc=False):
     """The attempt failed, or ended early with a reason."""
 
     reason: str = ""
-    """Of a retry or a death: exception, timeout, decode, unknown_class, lost (its last crash), backoff (its policy failed), or
+    """Of a retry or a death: exception, timeout, decode, unknown_class, lost (its last crash), backoff (its policy failed), dependency, or
     requested (``Retry``, ``Fail``); a hand-written consumer says what it likes. Of other ends: cancelled, shutdown, handed
     back, released, or the text that goes with it, such as what a ``Discard`` said, why it was parked, or how its process
     died."""
@@ -187,11 +220,77 @@ class JobCancelled(JobEvent, gc=False):
     """Cancelled before it ran."""
 
     stage: str = "queued"
-    """queued, or cleared: removed together with all that waited in its queue."""
+    """queued; cleared: removed together with all that waited in its queue; or dependency: because of what became of another job,
+    or of its batch."""
+
+
+class JobBlocked(JobEvent, gc=False):
+    """It waits for other jobs, or for a limit."""
+
+    reason: str = ""
+    """``dependencies``; or the limit, or ``!`` and the hold."""
+
+
+class JobUnblocked(JobEvent, gc=False):
+    """What it waited for has come; it is ready, or scheduled."""
+
+    reason: str = ""
+    """Empty; or the limit, or ``!`` and the hold."""
+
+
+class JobRestored(JobEvent, gc=False):
+    """It had ended because of another job that is replayed now: it waits for that again."""
+
+    parent: str = ""
+
+
+class JobReprioritized(JobEvent, gc=False):
+    """It waits with another priority."""
+
+    priority: int
+
+
+class JobRescheduled(JobEvent, gc=False):
+    """It waits for another time."""
+
+    delay: float
+    """Seconds from now, 0: at once."""
+
+
+class BatchFinished(Event, gc=False):
+    """The last member of a batch, or of a chain, has ended."""
+
+    batch: str
+    state: str
+    """completed, failed or cancelled."""
+    failed: int
+
+
+class HoldSet(Event, gc=False):
+    """Jobs of a class, or with a tag, do not start."""
+
+    scope: str
+    """``class:`` and the name, or ``key:`` and the tag."""
+    seconds: float
+    """For how long, 0: until it is ended."""
+
+
+class HoldEnded(Event, gc=False):
+    """They start again."""
+
+    scope: str
 
 
 class CancelRequested(JobEvent, gc=False):
     """It runs; its worker was told to stop it."""
+
+
+class JobCancelAcknowledged(JobEvent, gc=False):
+    """Its worker has told the handler to stop; ``JobDiscarded`` says that it has."""
+
+    worker: str
+    seconds: float
+    """Since it was asked to."""
 
 
 class QueuePaused(Event, gc=False):

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
+import reprlib
 from typing import TYPE_CHECKING, Any, ClassVar, Never, dataclass_transform
 
+from rf_jobs.model import limits as terms
+from rf_jobs.model import many as together
 from rf_jobs.model.jobclass import DYNAMIC, JobClass, describe, registry
+from rf_jobs.model.sealing import UnreadAnnotations
+from rf_jobs.words.config_secrets import MASK
 from rf_jobs.words.errors import InvalidOption, JobError
 from rf_jobs.words.options import JobOptions, options_from
 
 if TYPE_CHECKING:
     from rf_jobs.model.context import JobContext
     from rf_jobs.words.backoff import BackoffLike
+    from rf_jobs.words.limits import Breaker, OnConflict, Rate, Until
     from rf_jobs.words.states import Priority
     from rf_jobs.words.timing import Duration
 
-_RESERVED = frozenset({*DYNAMIC, "handle", "failed", "upgrade"})
+_RESERVED = frozenset({*DYNAMIC, "handle", "handle_many", "failed", "upgrade"})
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -39,6 +46,7 @@ class Job:
         *,
         name: str | None = None,
         version: int = 1,
+        aliases: tuple[str, ...] | list[str] = (),
         abstract: bool = False,
         queue: str | None = None,
         max_attempts: int | None = None,
@@ -50,12 +58,27 @@ class Job:
         executor: str | None = None,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         discard_on: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        many: int | None = None,
+        many_wait: Duration | None = None,
+        encrypt: bool | None = None,
+        concurrency: int | None = None,
+        concurrency_key: str | None = None,
+        rate: Rate | None = None,
+        limits: tuple[str, ...] | list[str] | None = None,
+        fair_key: str | None = None,
+        fair_weight: int | str | None = None,
+        breaker: Breaker | None = None,
+        unique_for: Duration | None = None,
+        unique_by: tuple[str, ...] | list[str] | None = None,
+        unique_until: Until | None = None,
+        on_conflict: OnConflict | None = None,
         **unknown: Never,
     ) -> None:
         super().__init_subclass__()
         _check_fields(cls)
         _check_attributes(cls)
-        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        together.adopt(cls)
+        dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
         given: dict[str, object] = {
             key: value
             for key, value in {
@@ -69,6 +92,20 @@ class Job:
                 "executor": executor,
                 "retry_on": retry_on,
                 "discard_on": discard_on,
+                "many": many,
+                "many_wait": many_wait,
+                "encrypt": encrypt,
+                "concurrency": concurrency,
+                "concurrency_key": concurrency_key,
+                "rate": rate,
+                "limits": limits,
+                "fair_key": fair_key,
+                "fair_weight": fair_weight,
+                "breaker": breaker,
+                "unique_for": unique_for,
+                "unique_by": unique_by,
+                "unique_until": unique_until,
+                "on_conflict": on_conflict,
             }.items()
             if value is not None
         }
@@ -79,15 +116,26 @@ class Job:
         options = options_from({**given, **unknown}, cls.__qualname__)
         if not isinstance(version, int) or version < 1:
             raise InvalidOption(f"class {cls.__qualname__}: version is {version!r}; it must be a whole number from 1")
+        terms.check(cls, options, [field.name for field in dataclasses.fields(cls)])
+        together.check(cls, options, asked=(many, many_wait) != (None, None), abstract=abstract)
         if not abstract and not callable(getattr(cls, "handle", None)):
             raise InvalidOption(f"class {cls.__qualname__} has no handle(self, ctx); define it, or pass abstract=True")
         if abstract and not hasattr(cls, "handle"):
             # A place for options that subclasses share; it is nobody's job and is not registered.
             cls.__job_class__ = JobClass("", cls, options, version, False, False, frozenset())
             return
-        cls.__job_class__ = describe(cls, name, version, options, Job)
+        cls.__job_class__ = describe(cls, name, version, options, Job, aliases)
+        with contextlib.suppress(UnreadAnnotations):  # what they name may be defined below the class
+            _ = cls.__job_class__.sealing
         if not abstract:
             registry.add(cls.__job_class__)
+
+    @reprlib.recursive_repr()
+    def __repr__(self) -> str:
+        shown = [field for field in dataclasses.fields(self) if field.repr]
+        hides = self.__job_class__.hides
+        said = (f"{f.name}={MASK if hides(f.name) else repr(getattr(self, f.name))}" for f in shown)
+        return f"{type(self).__qualname__}({', '.join(said)})"
 
     if TYPE_CHECKING:
 
@@ -95,6 +143,9 @@ class Job:
             """Do the work. ``async def`` runs on the event loop, ``def`` in a thread (or a process).
 
             What it returns is the job's result. Raise ``Retry``, ``Snooze``, ``Discard`` or ``Fail`` to steer.
+
+            A class may have ``handle_many(cls, jobs, ctxs)`` instead, a class method that gets up to ``many`` of its jobs
+            at once; docs/guides/batch-consumers.md.
             """
 
     async def failed(self, ctx: JobContext, error: JobError) -> None:

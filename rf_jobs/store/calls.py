@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 Arg = str | bytes | int | float
@@ -19,6 +19,32 @@ class Call(Generic[T]):
     args: Sequence[Arg]
     read: Callable[[Any], T]
     script: str = ""
+    moves: int = -1
+    """For a script that moves jobs: where in its reply the effects stand, and behind them how much is left in the outbox."""
+
+    def with_effects(self) -> Call[tuple[T, list[Effect], int]]:
+        """The same call, answering with what followed from it too; for a script that moves jobs."""
+        at = self.moves
+
+        def read(reply: Any) -> tuple[T, list[Effect], int]:
+            flat = texts(reply[at])
+            effects = [Effect(*flat[i : i + 5]) for i in range(0, len(flat), 5)]
+            return self.read(reply), effects, int(reply[at + 1])
+
+        return Call(self.op, self.args, read, self.script)
+
+
+class Effect(NamedTuple):
+    """What followed from a script's change, for others than those that it was asked to change."""
+
+    event: str
+    """blocked, unblocked, restored, dispatched, cancelled, dead: a job; or batch: one has ended."""
+    queue: str
+    """Of a batch: its state."""
+    id: str
+    job_class: str
+    detail: str
+    """Why; of dispatched: the priority; of a batch: how many failed."""
 
 
 def text(value: Any) -> str:

@@ -13,6 +13,7 @@ from rf_jobs.store.shapes import (
     Ending,
     Fetched,
     Reclaimed,
+    Report,
     Retention,
     Survey,
     read_fetched,
@@ -30,31 +31,41 @@ class Commands:
 
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
+        self.retention = Retention()
+        """How jobs are kept that end by what happens to others; ``retention`` of a call is of those that it ends itself."""
 
     # --- scripts -----------------------------------------------------------------------------------------------
 
     def hello(self, instance: str) -> Call[tuple[int, str]]:
         return Call("admin", (SCHEMA_VERSION, instance), lambda r: (int(r[0]), text(r[1])), "hello")
 
-    def enqueue(self, drafts: Sequence[Draft]) -> Call[list[int]]:
-        """Answers with the positions (0-based, in ``drafts``) of jobs that were there already."""
-        groups: dict[tuple[str, int, str], list[int]] = {}
+    def enqueue(self, drafts: Sequence[Draft]) -> Call[dict[int, tuple[str, str]]]:
+        """Answers with what is to be said of some, by their positions (0-based, in ``drafts``): code and detail, see
+        enqueue.lua."""
+        groups: dict[tuple[str, int, str, bytes], list[int]] = {}
         for at, draft in enumerate(drafts):
-            groups.setdefault((draft.queue, draft.priority, draft.when), []).append(at)
-        args: list[Arg] = []
+            groups.setdefault((draft.queue, draft.priority, draft.when, draft.options), []).append(at)
+        args: list[Arg] = self.retention.args()
         order: list[int] = []
-        for (queue, priority, when), members in groups.items():
-            args += (queue, priority, when, len(members))
+        for (queue, priority, when, options), members in groups.items():
+            args += (queue, priority, when, options, len(members))
             for at in members:
                 draft = drafts[at]
                 args.append(draft.id)
                 args.append(draft.data)
             order += members
-        return Call("dispatch", args, lambda r: [order[p - 1] for p in r[1]], "enqueue")
 
-    def fetch(self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str]) -> Call[Fetched]:
-        args: tuple[Arg, ...] = (worker, nonce, wanted, lease_ms, *queues)
-        return Call("fetch", args, lambda r: read_fetched(r, worker, nonce), "fetch")
+        def read(reply: Any) -> dict[int, tuple[str, str]]:
+            said = reply[1]
+            return {order[said[i] - 1]: (text(said[i + 1]), text(said[i + 2])) for i in range(0, len(said), 3)}
+
+        return Call("dispatch", args, read, "enqueue", 2)
+
+    def fetch(
+        self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str], ageing_ms: int = 0
+    ) -> Call[Fetched]:
+        args: tuple[Arg, ...] = (worker, nonce, wanted, lease_ms, ageing_ms, *queues)
+        return Call("fetch", args, lambda r: read_fetched(r, worker, nonce), "fetch", 4)
 
     def finish(self, endings: Sequence[Ending], retention: Retention) -> Call[list[int]]:
         """Answers with a ``Verdict`` for each ending, in the order given."""
@@ -83,11 +94,11 @@ class Commands:
 
         def read(reply: Any) -> list[int]:
             verdicts = [0] * len(order)
-            for at, verdict in zip(order, reply, strict=True):
+            for at, verdict in zip(order, reply[0], strict=True):
                 verdicts[at] = verdict
             return verdicts
 
-        return Call("ack", args, read, "finish")
+        return Call("ack", args, read, "finish", 1)
 
     def beat(
         self,
@@ -108,7 +119,8 @@ class Commands:
     def reclaim(
         self, limit: int, max_crashes: int, retention: Retention, error: bytes, queues: Sequence[str]
     ) -> Call[list[Reclaimed]]:
-        def read(r: Any) -> list[Reclaimed]:
+        def read(reply: Any) -> list[Reclaimed]:
+            r = reply[0]
             return [
                 Reclaimed(
                     text(r[i]),
@@ -124,37 +136,65 @@ class Commands:
             ]
 
         return Call(
-            "reclaim", (limit, max_crashes, *retention.dead, *retention.cancelled, error, *queues), read, "reclaim"
+            "reclaim", (limit, max_crashes, *retention.args(), error, *queues), read, "reclaim", 1
         )
 
     def cancel(self, job_id: str, queue: str, reason: str, retention: Retention) -> Call[tuple[str, bool]]:
-        return Call(
-            "admin", (job_id, queue, reason, *retention.cancelled), lambda r: (text(r[0]), bool(r[1])), "cancel"
-        )
+        args = (job_id, queue, reason, *retention.args())
+        return Call("admin", args, lambda r: (text(r[0]), bool(r[1])), "cancel", 2)
 
     def revive(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
-        return Call("admin", (queue, *ids), texts, "revive")
+        return Call("admin", (queue, *self.retention.args(), *ids), _first, "revive", 1)
 
     def forget(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
         return Call("admin", (queue, *ids), texts, "forget")
 
     def clear(self, queue: str, state: State, limit: int) -> Call[list[str]]:
-        return Call("admin", (queue, STATE_KEYS[state], limit), texts, "clear")
+        return Call("admin", (queue, STATE_KEYS[state], limit, *self.retention.args()), _first, "clear", 1)
 
     def unpark(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
         return Call("admin", (queue, *ids), texts, "unpark")
 
     def bury_parked(self, queue: str, older_ms: int, limit: int, retention: Retention, error: bytes) -> Call[list[str]]:
-        return Call("reclaim", (queue, older_ms, limit, *retention.dead, error), texts, "bury_parked")
+        return Call("reclaim", (queue, older_ms, limit, *retention.args(), error), _first, "bury_parked", 1)
+
+    def settle(self) -> Call[None]:
+        """Do what earlier scripts left in the outbox."""
+        return Call("admin", self.retention.args(), lambda _: None, "settle", 0)
+
+    def move(self, job_id: str, queue: str, what: str, value: str) -> Call[tuple[str, bool]]:
+        """Another ``priority`` or ``due`` time. Answers with the state it was in and whether that was done."""
+        return Call("admin", (job_id, queue, what, value), lambda r: (text(r[0]), bool(r[1])), "move", 2)
 
     def pause(self, queue: str, on: bool) -> Call[bool]:
         return Call("admin", (queue, "1" if on else "0"), bool, "pause")
 
-    def keep(self, family: str, job_id: str, token: str, value: bytes) -> Call[bool]:
-        return Call("ack", (family, job_id, token, value), bool, "keep")
+    def keep(self, family: str, job_id: str, token: str, value: bytes, step: str = "") -> Call[bool]:
+        return Call("ack", (family, job_id, token, value, step), bool, "keep")
 
-    def watch(self, job_id: str) -> Call[str]:
-        return Call("read", (job_id,), text, "watch")
+    def report(self, reports: Sequence[Report], most: int, most_bytes: int) -> Call[list[int]]:
+        """Answers for each with -1: its lease is not held; 0; or, where it is the first word of its having been told to
+        stop, 1 + the milliseconds since it was asked to. ``most``, ``most_bytes``: of each job's log."""
+        args: list[Arg] = [most, most_bytes]
+        for one in reports:
+            args += (one.id, one.token, "1" if one.told else "", one.progress, one.first, len(one.lines), *one.lines)
+        return Call("ack", args, list, "report")
+
+    def joblog(self, job_id: str, after: int, limit: int) -> Call[tuple[int, list[bytes]]]:
+        """Lines of a job's log behind line ``after``; the number of the first of them, and they."""
+        return Call("read", (job_id, after, limit), lambda r: (int(r[0]), list(r[1])), "joblog")
+
+    def watch(self, job_id: str, live_ms: int = 0) -> Call[str]:
+        """Answers with its state if it is over, '?' if it is not known, else ''. ``live_ms``: announce all its changes for
+        so long, not its end alone."""
+        return Call("read", (job_id, live_ms), text, "watch")
+
+    def advertise(self, worker: str, digest: str, classes: bytes, seconds: float) -> Call[None]:
+        """``classes``: the catalog with that digest, kept so long."""
+        return Call("admin", (worker, digest, classes, round(seconds * 1000)), lambda _: None, "advertise")
+
+    def catalog(self, digest: str) -> Call[bytes | None]:
+        return Call("read", ("GET", self.keys.of("classes", digest)), lambda r: r)
 
     def bye(self, worker: str) -> Call[None]:
         return Call("admin", (worker,), lambda _: None, "bye")
@@ -177,6 +217,23 @@ class Commands:
 
     def survey(self) -> Call[Survey]:
         return Call("read", (), read_survey, "survey")
+
+    def payloads_add(self, names: Sequence[str], look_ms: int) -> Call[None]:
+        """Write down payloads that are about to be stored, to be looked at in so long."""
+        return Call("dispatch", ("add", look_ms, *names), lambda _: None, "payloads")
+
+    def payloads_due(self, limit: int, again_ms: int) -> Call[list[tuple[str, bytes, str]]]:
+        """Payloads that it is time to look at: name, their job's envelope, its state; empty where there is none. They are due
+        again in ``again_ms``."""
+
+        def read(reply: Any) -> list[tuple[str, bytes, str]]:
+            return [(text(reply[i]), reply[i + 1], text(reply[i + 2])) for i in range(0, len(reply), 3)]
+
+        return Call("reclaim", ("due", limit, again_ms), read, "payloads")
+
+    def payloads_drop(self, names: Sequence[str]) -> Call[None]:
+        """Forget payloads that were removed."""
+        return Call("reclaim", ("drop", *names), lambda _: None, "payloads")
 
     # --- plain reads -------------------------------------------------------------------------------------------
 
@@ -219,6 +276,14 @@ class Commands:
         """A job's errors or timeline."""
         return Call("read", ("LRANGE", self.keys.of(family, job_id), 0, -1), list)
 
+    def last_lines(self, family: str, job_id: str, count: int) -> Call[list[bytes]]:
+        """The last of a job's errors."""
+        return Call("read", ("LRANGE", self.keys.of(family, job_id), -count, -1), list)
+
+    def steps(self, job_id: str) -> Call[dict[str, bytes]]:
+        """What a job's done steps answered with, by their names."""
+        return Call("read", ("HGETALL", self.keys.of("steps", job_id)), _by_name)
+
     def workers(self) -> Call[list[tuple[str, float]]]:
         """Ids of workers, with the time until which each is believed alive (ms)."""
         return Call("read", ("ZRANGE", self.keys.of("workers"), 0, -1, "WITHSCORES"), _scored)
@@ -239,8 +304,13 @@ class Commands:
         return Call("read", ("INFO",), lambda r: r)
 
     def time(self) -> Call[int]:
-        """The server's clock, in ms."""
-        return Call("read", ("TIME",), lambda r: int(r[0]) * 1000 + int(r[1]) // 1000)
+        """The server's clock, in ms, as the scripts see it."""
+        return Call("read", (), int, "time")
+
+    def travel(self, clock: str, *, leases_end: bool) -> Call[int]:
+        """For tests: move the clock that scripts see, where they were told to look (``scripts.tell_time_by``). ``clock``:
+        '+<ms>' or '-<ms>' beside the server's own, '=<ms>' stands still, '' is the server's own. Answers with its time (ms)."""
+        return Call("admin", (clock, int(leases_end)), int, "travel")
 
     def ping(self) -> Call[bool]:
         return Call("read", ("PING",), bool)
@@ -260,6 +330,14 @@ class Commands:
     def job_keys(self, job_id: str) -> list[str]:
         """All keys that may belong to one job."""
         return [self.keys.of(family, job_id) for family in JOB_KEYS]
+
+
+def _first(reply: Sequence[Any]) -> list[str]:
+    return texts(reply[0])
+
+
+def _by_name(flat: Sequence[bytes]) -> dict[str, bytes]:
+    return {text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
 def _scored(reply: Any) -> list[tuple[str, float]]:

@@ -26,12 +26,14 @@ class Key:
 
 KEYS: tuple[Key, ...] = (
     Key("ledger", "hash", "exact counters, field `<queue>|<event>`"),
-    Key("server", "hash", "schema version and instance id: an emptied server is noticed by its new id"),
+    Key("server", "hash", "schema version and instance id: an emptied server is noticed by its new id; in tests also how its clock was moved"),
     Key("queues", "set", "names of all queues that ever held a job"),
     Key("paused", "set", "names of the paused queues"),
     Key("seq", "string", "the last score given out: milliseconds since 1970 times 512, counted on within a millisecond"),
-    Key("extras", "set", "ids of jobs that have an errors, timeline, result, progress or checkpoint key"),
+    Key("extras", "set", "ids of jobs that have an errors, timeline, result, progress, checkpoint, steps or joblog key"),
     Key("watched", "set", "ids whose end somebody waits for; announced on the channel `final`"),
+    Key("live", "zset", "ids that somebody watches live, by the time until which (ms); changes are announced on `live:<id>`", "half a minute after the last look"),
+    Key("payloads", "zset", "names of offloaded payloads, `<job id>.<random>`, by when (ms) to look next whether they are needed", "until the payload is removed"),
     Key("job:<id>", "string", "the envelope: immutable JSON, see wire-format.md", "until the job is collected"),
     Key(
         "meta:<id>",
@@ -56,10 +58,31 @@ KEYS: tuple[Key, ...] = (
     Key("result:<id>", "string", "what the handler returned, as JSON", "result_ttl"),
     Key("progress:<id>", "string", "JSON of current, total, message", "with the job"),
     Key("checkpoint:<id>", "string", "what ctx.checkpoint saved, as JSON", "with the job"),
+    Key("steps:<id>", "hash", "by the name of each ctx.step that is done: what it answered with, as JSON", "with the job"),
+    Key(
+        "joblog:<id>",
+        "list",
+        "log lines, bounded by number and size: first `<bytes> <lines dropped> <token of the last writer> <its last line>`, then"
+        " JSON of at (ms), level, message, attempt, fields",
+        "with the job",
+    ),
     Key("wake:<queue>", "list", "a few tokens that idle workers block on: a hint only"),
     Key("workers", "zset", "ids of live worker processes by the time until which they are believed (ms)"),
-    Key("worker:<id>", "hash", "a worker: host, pid, queues, slots, times, last fetch nonce and what it got", "a minute after its last beat"),
+    Key("worker:<id>", "hash", "a worker: host, pid, queues, digest of its classes, slots, times, last fetch nonce and what it got", "a minute after its last beat"),
+    Key("classes:<digest>", "string", "JSON of the job classes that a worker can run; workers of one release share it", "an hour"),
     Key("cancels:<worker>", "set", "ids of running jobs that this worker should stop", "an hour"),
+    Key("schedules", "zset", "names of all schedules by when they are due (ms); +inf: paused, orphaned or at their end"),
+    Key(
+        "schedule:<name>",
+        "hash",
+        "def (JSON, see model/schedule.py); rev (its digest); timing (a digest of when it runs); source (code or api); owner (the"
+        " scheduler that put it); created, changed, seen (ms: when the code last had it); next (the tick that is waited for, ms);"
+        " due (when that is, with jitter); paused, orphaned (ms since); tick, ran, job, lag (the last run: its tick, when, as which"
+        " job, how late in ms); from, by (the last step, and who took it); fired, missed (counters); missed_at; succeeded (ms),"
+        " outcome, ended (ms): of its jobs' ends; error, failed (ms): why a tick could not be dispatched",
+    ),
+    Key("schedulers", "zset", "ids of schedulers by the time until which they are believed to live (ms)"),
+    Key("scheduler:<id>", "hash", "a scheduler: host, pid, version, beat (ms)", "15 s after its last word"),
     Key("metrics", "hash", "process metrics summed over all workers; field = JSON array, see telemetry"),
     Key("exemplars", "hash", "the latest exemplar of a metric's series; same fields as `metrics`"),
     Key("exporter", "string", "which exporter shows the metrics, while there are several", "a minute after its last scrape"),
@@ -67,6 +90,10 @@ KEYS: tuple[Key, ...] = (
 )  # fmt: skip
 
 FINAL_CHANNEL = "final"
+LIVE_CHANNEL = "live"
+"""With the id of a job that is watched: says what has changed."""
+STOP_CHANNEL = "stop"
+"""With the id of a worker: says which of its jobs it should stop; a faster word than its next heartbeat's."""
 
 
 class Keys:
@@ -110,5 +137,5 @@ STATE_KEYS = {
 }
 """State to key family."""
 
-JOB_KEYS = ("job", "meta", "errors", "timeline", "result", "progress", "checkpoint")
+JOB_KEYS = ("job", "meta", "errors", "timeline", "result", "progress", "checkpoint", "steps", "joblog")
 """Families with one key per job id."""

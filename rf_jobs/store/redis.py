@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rf_jobs.store.calls import Call, text
+from rf_jobs.store.channels import Channels
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.connections import client_options, packing
 from rf_jobs.store.failures import Failure, explain, kind, unusable
@@ -258,6 +259,10 @@ class AsyncStore:
         subscription = self._client.pubsub(ignore_subscribe_messages=True)
         await subscription.subscribe(self.keys.of(FINAL_CHANNEL))
         return subscription
+
+    def channels(self, family: str) -> Channels:
+        """An ear for the channels of a family."""
+        return Channels(self._client, self.keys.of(family) + ":")
 
     async def aclose(self) -> None:
         """Close all connections. Calls made later raise ``BackendError``."""

@@ -11,12 +11,37 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-_LIBS = {"finish": ("crash",), "reclaim": ("crash",)}
+_MOVING = ("limits", "links", "admit")
+"""What a script needs that moves jobs."""
+_MOVING_SCRIPTS = {
+    **dict.fromkeys(
+        (
+            "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "limit", "move", "revive",
+            "schedule_fire", "settle",
+        ),
+        _MOVING,
+    ),
+    "finish": (*_MOVING, "crash"),
+    "reclaim": (*_MOVING, "crash"),
+}  # fmt: skip
+_LIBS: dict[str, tuple[str, ...]] = {"report": ("tell",), **_MOVING_SCRIPTS}
 NAMES = (
-    "beat", "bury_parked", "bye", "cancel", "clear", "enqueue", "fetch", "finish", "flush", "forget", "hello", "keep",
-    "lease", "memory", "pause", "reclaim", "revive", "survey", "unpark", "watch",
+    "advertise", "beat", "bury_parked", "bye", "cancel", "clear", "enqueue", "fetch", "finish", "flush", "forget", "hello", "joblog", "keep",
+    "lease", "memory", "pause", "payloads", "reclaim", "report", "revive", "schedule_drop", "schedule_due", "schedule_fire",
+    "schedule_pause", "schedule_put", "survey", "time",
+    "travel", "unpark", "watch",
 )  # fmt: skip
-_REFUSED_WHEN_FULL = ("enqueue",)
+_REFUSED_WHEN_FULL = ("enqueue", "schedule_fire", "schedule_put")
+_SERVER_TIME = "redis.call('TIME')"
+"""Where the scripts have the time from; it stands once, in lib/prelude.lua."""
+_time = [_SERVER_TIME]
+
+
+def tell_time_by(lua: str | None) -> None:
+    """Have all scripts that this process sends from now on go by this Lua expression, ``{seconds, microseconds}`` of numbers;
+    None: by the server's clock, as always but in tests that move it (``rf_jobs.testing``)."""
+    _time[0] = lua or _SERVER_TIME
+    load.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -36,7 +61,7 @@ def _read(path: str) -> str:
 def load(name: str, *, flags: bool) -> Script:
     """The script of this name; ``flags``: the server understands a ``#!lua`` line."""
     parts = [_read("lib/prelude.lua"), *(_read(f"lib/{lib}.lua") for lib in _LIBS.get(name, ())), _read(f"{name}.lua")]
-    text = "\n".join(parts)
+    text = "\n".join(parts).replace(_SERVER_TIME, _time[0], 1)
     if flags:
         shebang = "#!lua" if name in _REFUSED_WHEN_FULL else "#!lua flags=allow-oom"
         text = f"{shebang}\n{text}"

@@ -43,6 +43,8 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     when: str
     """'' now, '+<ms>' from now, '<ms>' at that time; '!<ms>' behind it: it expires unless it has started by then."""
     data: bytes
+    options: bytes = b""
+    """What only some ask for, as JSON; see ``options_of``."""
 
 
 class Leased(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +92,21 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     data: bytes = b""
     """The error's JSON; complete: the result's."""
     span: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """What a running job says of itself."""
+
+    id: str
+    token: str
+    progress: bytes = b""
+    """JSON; empty where there is no news."""
+    first: int = 0
+    """The number of the first of ``lines``, counted from 1 in each attempt."""
+    lines: tuple[bytes, ...] = ()
+    """JSON of each line of its log."""
+    told: bool = False
+    """Whether it was told to stop."""
 
 
 class Verdict(IntEnum):
@@ -158,7 +175,7 @@ class Survey:
 
 def read_fetched(reply: Any, worker: str, nonce: int) -> Fetched:
     """A fetch's reply; see fetch.lua for its form."""
-    now, due, promoted, flat = reply
+    now, due, promoted, flat = reply[:4]
     token = f"{worker}.{nonce}"
     jobs = []
     for i in range(0, len(flat), 3):

@@ -73,7 +73,7 @@ class MetricsCollector(Collector):
             for reading in readings:
                 series = found.setdefault(reading.metric.name, {})
                 known = series.get(reading.values)
-                series[reading.values] = _added(known, reading) if known else reading
+                series[reading.values] = added(known, reading) if known else reading
         order = {name: place for place, name in enumerate(names.BY_NAME)}
         for _, series in sorted(found.items(), key=lambda item: (order.get(item[0], len(order)), item[0])):
             yield _family([series[values] for values in sorted(series)], self._namespace)
@@ -179,7 +179,7 @@ def _read_cell(metric: Metric, values: tuple[str, ...], cell: Cell) -> Reading:
     return Reading(metric, values, cell.value)
 
 
-def _added(first: Reading, second: Reading) -> Reading:
+def added(first: Reading, second: Reading) -> Reading:
     """Two readings of one series: counts add up, of a gauge the later source wins, of exemplars the later time."""
     if first.metric.kind in {"gauge", "info"}:
         return second

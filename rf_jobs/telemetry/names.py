@@ -6,7 +6,7 @@ stands in four families (``jobs_ job_ queue_ worker_``), the plumbing under ``rf
 everything, see :func:`metric_name`.
 
 ``source`` says who measures: ``worker``, ``dispatcher`` and ``scheduler`` keep cells and flush their deltas through the
-store (or serve them themselves); ``exporter`` reads the store.
+store (or serve them themselves); ``exporter`` reads the store; ``supervisor`` shows them on its own page alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-Source = Literal["worker", "dispatcher", "scheduler", "exporter"]
+Source = Literal["worker", "dispatcher", "scheduler", "exporter", "supervisor"]
 
 # Bucket sets, in seconds, without +Inf.
 RUN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -43,6 +43,8 @@ WORKER_STATES = ("running", "quiet", "stopping", "stale")
 REDIS_OPS = ("dispatch", "fetch", "ack", "extend", "reclaim", "flush", "admin", "read", "connect")
 COLLECT_STAGES = ("survey", "metrics", "workers", "redis", "memory")
 DROPPED_KINDS = ("series", "span", "delta")
+PROCESS_STATES = ("wanted", "alive", "ready")
+PROCESS_ENDS = ("crashed", "not_started", "recycled", "rolled", "stopped")
 SPAN_STATES = ("recorded", "sampled_out", "exported", "failed")
 
 OVERFLOW = "_other"
@@ -205,6 +207,15 @@ WORKER_EXTENSION_FAILURES = Metric(
 WORKERS = Metric(
     "rf_workers", "gauge", "Worker processes by state.",
     ("state",), "processes", "exporter", values={"state": WORKER_STATES},
+)  # fmt: skip
+
+SUPERVISOR_PROCESSES = Metric(
+    "rf_supervisor_processes", "gauge", "Worker processes of this supervisor: wanted, alive, and making progress.",
+    ("state",), "processes", "supervisor", values={"state": PROCESS_STATES},
+)  # fmt: skip
+SUPERVISOR_PROCESS_ENDS = Metric(
+    "rf_supervisor_process_ends_total", "counter", "Worker processes of this supervisor that have ended, by why.",
+    ("reason",), "processes", "supervisor", values={"reason": PROCESS_ENDS},
 )  # fmt: skip
 
 # ---------------------------------------------------------------- the server

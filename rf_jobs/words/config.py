@@ -26,7 +26,7 @@ from rf_jobs.words.config_settings import (
     TelemetrySettings,
     WorkerSettings,
 )
-from rf_jobs.words.config_values import convert, shown
+from rf_jobs.words.config_values import convert, shown_of
 from rf_jobs.words.errors import ConfigError
 
 __all__ = [
@@ -68,7 +68,7 @@ class Entry:
     @property
     def shown(self) -> str:
         """The value as text that may be printed: secrets are masked."""
-        return shown(self.value)
+        return shown_of(self.key, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,13 @@ def load_settings(
             take(KEYS[name], value, Origin("argument"))
 
     entries = {name: given.get(name) or Entry(key, key.default, Origin("default")) for name, key in KEYS.items()}
-    if not entries["jobs.worker.queues"].value:
-        queues = entries["jobs.worker.queues"]
+    queues, sets = entries["jobs.worker.queues"], entries["jobs.worker.sets"]
+    if sets.value and queues.value:
+        raise ConfigError(
+            f"both jobs.worker.queues (from {queues.origin}) and jobs.worker.sets (from {sets.origin}) are given;"
+            " with sets each has its own queues: leave one of the two out"
+        )
+    if not queues.value:
         entries["jobs.worker.queues"] = Entry(queues.key, (entries["jobs.default_queue"].value,), queues.origin)
     return Loaded(_settings(entries), entries, source.path if source else None)
 

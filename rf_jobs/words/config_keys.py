@@ -10,7 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from msgspec import Meta
 
-from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.config_settings import SECRET, Settings
 
 PREFIX = "RF_JOBS_"
 
@@ -45,6 +45,11 @@ class Key:
         """What it is for, in a phrase."""
         notes = [arg.description for arg in get_args(self.annotation) if isinstance(arg, Meta) and arg.description]
         return notes[-1] if notes else ""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether it holds keys."""
+        return any(isinstance(arg, Meta) and arg.extra == SECRET for arg in get_args(self.annotation))
 
 
 def _keys() -> Iterable[Key]:

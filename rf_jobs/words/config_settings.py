@@ -21,6 +21,8 @@ Positive = Annotated[int, Meta(ge=1, le=NO_LIMIT)]
 Seconds = Annotated[float, Meta(ge=0, le=MAX_DURATION_SECONDS)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=MAX_DURATION_SECONDS)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
+SECRET = {"secret": True}
+"""``extra`` of a setting that holds keys: it is shown masked, and is no option of a command."""
 Queues = tuple[str, ...] | Mapping[str, int]
 
 
@@ -37,6 +39,18 @@ class JobsSettings:
     backoff_seconds: Annotated[Seconds, Meta(description="the pause before a retry")] = 60.0
     timeout_seconds: Annotated[PositiveSeconds, Meta(description="how long an attempt may run")] = 60.0
     max_payload_bytes: Annotated[Positive, Meta(description="a larger job is refused at dispatch")] = 1_048_576
+    offload_above_bytes: Annotated[
+        Positive | None, Meta(description="a larger payload goes to the payload store; unset keeps all in the server")
+    ] = None
+    offload_path: Annotated[str | None, Meta(description="the payload store: a folder that clients and workers share")] = (
+        None
+    )
+    offload_store: Annotated[
+        str | None, Meta(description="another payload store: `module:name` of one, or of a function that makes one")
+    ] = None
+    offload_grace_seconds: Annotated[
+        Seconds, Meta(description="a stored payload whose job has not come by then is removed")
+    ] = 3_600.0
     result_ttl_seconds: Annotated[Seconds, Meta(description="how long a job's result is kept")] = 3_600.0
     completed_keep: Annotated[Count, Meta(description="completed jobs kept in a queue, by number")] = 1_000
     completed_keep_seconds: Annotated[Seconds, Meta(description="completed jobs kept in a queue, by age")] = 86_400.0
@@ -44,10 +58,26 @@ class JobsSettings:
     dead_keep_seconds: Annotated[Seconds, Meta(description="dead letters kept in a queue, by age")] = 7_776_000.0
     cancelled_keep: Annotated[Count, Meta(description="cancelled and expired jobs kept in a queue, by number")] = 1_000
     cancelled_keep_seconds: Annotated[Seconds, Meta(description="cancelled and expired jobs kept, by age")] = 86_400.0
+    log_lines: Annotated[Count, Meta(description="lines of ctx.log kept with each job; 0 keeps none")] = 1_000
+    log_bytes: Annotated[Positive, Meta(description="and their size; the oldest lines are dropped")] = 262_144
+    capture_logging: Annotated[
+        bool, Meta(description="keep what a handler logs through `logging` with its job too")
+    ] = False
     imports: Annotated[tuple[str, ...], Meta(description="modules that define the job classes")] = ()
     queue_age_objective_seconds: Annotated[
         PositiveSeconds, Meta(description="alerts fire when a ready job waits longer than this")
     ] = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSet:
+    """Queues that have processes of their own within one ``rf-jobs worker``. What is None is as in ``[jobs.worker]``."""
+
+    name: str
+    queues: Queues
+    workers: Positive | None = None
+    max_concurrent_jobs: Positive | None = None
+    processes: Positive | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +102,21 @@ class WorkerSettings:
     max_crashes: Annotated[Positive, Meta(description="a job that killed its worker so often is dead-lettered")] = 3
     park_ttl_seconds: Annotated[Seconds, Meta(description="how long a job waits for a worker that knows it")] = 3_600.0
     max_prefetch: Annotated[Count, Meta(description="the most jobs a process buffers")] = 1_000
+    sets: Annotated[
+        tuple[WorkerSet, ...],
+        Meta(description="queues with processes of their own; what a set leaves out is as here, and queues are theirs alone"),
+    ] = ()
     max_memory_mb: Annotated[Positive | None, Meta(description="a child above it is replaced")] = None
     max_jobs: Annotated[Positive | None, Meta(description="a child is replaced after so many jobs")] = None
+    max_age_seconds: Annotated[
+        PositiveSeconds | None, Meta(description="a child is replaced at this age, or up to a fifth sooner")
+    ] = None
     grace_seconds: Annotated[Seconds, Meta(description="from a timeout to the hard kill")] = 10.0
     http_host: Annotated[str, Meta(min_length=1, description="where the worker serves metrics and probes")] = (
         "127.0.0.1"
     )
     http_port: Annotated[
-        Port | None, Meta(description="child n (from 0) serves this + n; 0 takes any free port; unset serves nothing")
+        Port | None, Meta(description="one port for all processes; 0 takes any that is free; unset serves nothing")
     ] = None
 
 
@@ -128,9 +165,18 @@ class ExporterSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecuritySettings:
-    """What is allowed that is not by default."""
+    """What is allowed that is not by default, and the keys for sealing and signing."""
 
     allow_evicting_server: Annotated[bool, Meta(description="work on a server that may evict jobs")] = False
+    encryption_keys: Annotated[
+        tuple[str, ...], Meta(description="id:base64; the first seals, all of them open", extra=SECRET)
+    ] = field(default=(), repr=False)
+    encryption_keys_file: Annotated[str | None, Meta(description="a file of further ones, a key on each line")] = None
+    signing_keys: Annotated[
+        tuple[str, ...], Meta(description="id:base64; the first signs envelopes, all of them check", extra=SECRET)
+    ] = field(default=(), repr=False)
+    signing_keys_file: Annotated[str | None, Meta(description="a file of further ones, a key on each line")] = None
+    require_signatures: Annotated[bool, Meta(description="workers bury what is not signed, unread")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,11 @@ from msgspec import inspect
 
 from rf_jobs.words.config_keys import Key
 from rf_jobs.words.config_secrets import mask_url
+from rf_jobs.words.config_sets import read_sets
 from rf_jobs.words.config_settings import NO_LIMIT
 from rf_jobs.words.errors import ConfigError, InvalidOption
 from rf_jobs.words.ids import is_namespace, queue_name
+from rf_jobs.words.secret_keys import mask_keys, parse_keys
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -31,6 +33,9 @@ def convert(key: Key, value: object, origin: str) -> object:
     Raises ``ConfigError`` with the value, the key, the origin and the expected form.
     """
     try:
+        read = _READERS.get(key.path)
+        if read is not None:
+            return read(value)
         parsed = _parse(key, value.strip()) if isinstance(value, str) else value
         # The annotation's own constraints (ranges, choices) are msgspec's to check.
         result: object = msgspec.convert(parsed, key.annotation, strict=not isinstance(value, str))
@@ -39,7 +44,7 @@ def convert(key: Key, value: object, origin: str) -> object:
     except (msgspec.ValidationError, ValueError, InvalidOption) as error:
         reason = "" if isinstance(error, msgspec.ValidationError) else f" ({error})"
         raise ConfigError(
-            f"{key.path} is {shown(value)} (from {origin}){reason}; expected {expected_form(key)}"
+            f"{key.path} is {shown_of(key, value)} (from {origin}){reason}; expected {expected_form(key)}"
         ) from None
 
 
@@ -47,6 +52,11 @@ def shown(value: object) -> str:
     """``value`` as text for an error or a listing: secrets masked, not endless."""
     text = repr(mask_url(value)) if isinstance(value, str) else mask_url(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def shown_of(key: Key, value: object) -> str:
+    """The value of one setting as text that may be printed."""
+    return shown(mask_keys(value) if key.is_secret else value)
 
 
 def expected_form(key: Key) -> str:
@@ -171,17 +181,36 @@ def _queues(value: tuple[str, ...] | Mapping[str, int]) -> tuple[str, ...] | Map
     return value
 
 
+_READERS: dict[str, Callable[[object], object]] = {"jobs.worker.sets": read_sets}
+"""Settings that have a form of their own."""
+
+def _secret_keys(value: tuple[str, ...]) -> tuple[str, ...]:
+    parse_keys(value)
+    return value
+
+
+def _importable(value: str) -> str:
+    module, _, name = value.partition(":")
+    if not _MODULE.match(module) or not name.isidentifier():
+        raise ValueError("it names no module and no name in it")
+    return value
+
+
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "jobs.redis_url": _redis_url,
     "jobs.namespace": _namespace,
     "jobs.default_queue": queue_name,
     "jobs.imports": _modules,
+    "jobs.offload_store": _importable,
+    "jobs.security.encryption_keys": _secret_keys,
+    "jobs.security.signing_keys": _secret_keys,
     "jobs.worker.queues": _queues,
     "jobs.scheduler.timezone": _timezone,
     "jobs.telemetry.otlp_endpoint": _http_url,
 }
 """What a type alone cannot say."""
 
+_KEYS_FORM = "a list of id:base64 with 32 bytes each (in a variable: separated by commas); `rf-jobs keys new` makes one"
 _FORMS: dict[str, str] = {
     "jobs.redis_url": f"a URL with one of the schemes {', '.join(REDIS_SCHEMES)}, such as redis://127.0.0.1:6379/0",
     "jobs.namespace": "1 to 64 of the letters A-Z a-z, digits, and _ . - /",
@@ -189,7 +218,12 @@ _FORMS: dict[str, str] = {
     "jobs.imports": "a list of module names, such as myapp.jobs (in a variable: separated by commas)",
     "jobs.worker.queues": 'names in their order, such as ["emails", "default"] (in a variable: emails,default), or weights'
     " of at least 1, such as {high = 5, low = 1} (in a variable: high=5,low=1)",
+    "jobs.worker.sets": "tables [[jobs.worker.sets]] with name, queues, workers, max_concurrent_jobs, processes (in a variable:"
+    " mail: queues=emails,sms processes=1 workers=8; rest: queues=default)",
     "jobs.scheduler.timezone": "an IANA time zone, such as Europe/Paris or UTC",
+    "jobs.offload_store": "module:name, such as myapp.payloads:store, or left out",
+    "jobs.security.encryption_keys": _KEYS_FORM,
+    "jobs.security.signing_keys": _KEYS_FORM,
     "jobs.telemetry.otlp_endpoint": "an http:// or https:// URL, or left out",
     "jobs.telemetry.metric_namespace": "letters, digits and _, not a digit first, or nothing",
 }

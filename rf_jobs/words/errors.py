@@ -7,9 +7,15 @@ The tree::
     │   ├── ExecutionFailed      the handler raised
     │   ├── JobTimeout           the handler ran longer than its timeout (.after, seconds)
     │   ├── SerializationError   a payload, envelope or result that cannot be encoded or decoded
+    │   │   ├── ForgedEnvelope
+    │   │   ├── PayloadLost
+    │   │   └── TamperedPayload
+    │   ├── MissingKey           a key is needed that is not configured here
+    │   ├── MissingPayloadStore  a payload is offloaded, and no payload store is configured here
     │   ├── BackendError         the server refused, is unreachable, or is unsafe to use
     │   └── CustomError          for an application's own subclasses
     ├── QueueError               a request to a queue that cannot be honoured
+    │   ├── BatchClosed
     │   ├── DuplicateJob
     │   ├── InvalidOption
     │   ├── JobNotFound
@@ -20,6 +26,7 @@ The tree::
     │   └── UnknownQueue
     ├── WorkerError
     ├── SchedulerError
+    │   └── UnknownSchedule
     └── ConfigError
 
 Each message says what was wrong, with which value, and what to do next.
@@ -61,6 +68,26 @@ class SerializationError(JobError):
     """A payload, envelope or result that cannot be encoded or decoded."""
 
 
+class ForgedEnvelope(SerializationError):
+    """An envelope that is not signed, or not by whom it says; nothing in it was read."""
+
+
+class PayloadLost(SerializationError):
+    """An offloaded payload that is not in the payload store, or is not what was put there."""
+
+
+class TamperedPayload(SerializationError):
+    """What was sealed is not what was sealed: somebody changed it, or moved it here from another job."""
+
+
+class MissingKey(JobError):
+    """A key is needed, to seal or to open or to check a signature, that is not configured here."""
+
+
+class MissingPayloadStore(JobError):
+    """The payload is offloaded, and no payload store is configured here."""
+
+
 class BackendError(JobError):
     """The server refused the operation, cannot be reached, or is not safe to hold jobs."""
 
@@ -71,6 +98,10 @@ class CustomError(JobError):
 
 class QueueError(RfJobsError):
     """A request to a queue that cannot be honoured."""
+
+
+class BatchClosed(QueueError):
+    """The batch is over, was cancelled, or is not known: nothing can be added to it."""
 
 
 class DuplicateJob(QueueError):
@@ -111,6 +142,10 @@ class WorkerError(RfJobsError):
 
 class SchedulerError(RfJobsError):
     """A schedule that cannot be kept."""
+
+
+class UnknownSchedule(SchedulerError):
+    """There is no schedule of this name."""
 
 
 class ConfigError(RfJobsError):

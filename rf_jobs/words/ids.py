@@ -55,6 +55,15 @@ def queue_name(value: object) -> str:
     )
 
 
+def schedule_name(value: object) -> str:
+    """``value`` as a schedule's name; raises ``InvalidOption`` where it could not safely stand in a key."""
+    if isinstance(value, str) and _NAME.match(value):
+        return value
+    raise InvalidOption(
+        f"schedule name is {value!r}; use 1 to 128 of the letters A-Z a-z, digits, and _ . - / @ + (no spaces, colons or braces)"
+    )
+
+
 def is_namespace(value: str) -> bool:
     """Whether it may stand before every key."""
     return _NAMESPACE.match(value) is not None

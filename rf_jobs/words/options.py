@@ -10,13 +10,33 @@ from typing import Any
 from rf_jobs.words.backoff import BackoffLike, policy
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import queue_name
+from rf_jobs.words.limits import (
+    Breaker,
+    OnConflict,
+    Rate,
+    Until,
+    at_least_one,
+    choice,
+    limit_name,
+    positive_ms,
+)
 from rf_jobs.words.states import Priority
 from rf_jobs.words.timing import Duration, millis, seconds
 
 EXECUTORS = ("thread", "process")
 MAX_ATTEMPTS = 10_000
 MAX_TAGS = 32
+MAX_MANY = 1000
+MAX_MANY_WAIT_SECONDS = 60.0
 Exceptions = tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True)
+class Many:
+    """How jobs of a batch consumer are gathered: up to ``size`` of them, the first waiting at most ``wait`` seconds."""
+
+    size: int = 100
+    wait: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,6 +53,26 @@ class JobOptions:
     executor: str = "thread"
     retry_on: Exceptions = ()
     discard_on: Exceptions = ()
+    many: int | None = None
+    many_wait: Duration | None = None
+    encrypt: bool = False
+    concurrency: int | None = None
+    """How many may run at once, in the whole fleet."""
+    concurrency_key: str | None = None
+    """A field or property: so many for each of its values."""
+    rate: Rate | None = None
+    limits: tuple[str, ...] = ()
+    """Names of limits that are shared with other classes, see ``manager.limits``."""
+    fair_key: str | None = None
+    """A field or property: its values take turns in the queue."""
+    fair_weight: int | str = 1
+    """How many turns a value has to another's one: a number, or a field or property."""
+    breaker: Breaker | None = None
+    unique_for: Duration | None = None
+    unique_by: tuple[str, ...] = ()
+    """Fields or properties that make two jobs the same; none: the whole payload."""
+    unique_until: Until = "window"
+    on_conflict: OnConflict = "return"
 
     def __post_init__(self) -> None:
         if self.queue is not None:
@@ -51,6 +91,43 @@ class JobOptions:
         object.__setattr__(self, "tags", tags(self.tags))
         for name in ("retry_on", "discard_on"):
             object.__setattr__(self, name, exceptions(getattr(self, name), name))
+        if not isinstance(self.encrypt, bool):
+            raise InvalidOption(f"encrypt is {self.encrypt!r}; it must be True or False")
+        self._check_limits()
+        if self.many is not None:
+            many(self.many)
+        if self.many_wait is not None:
+            many_wait(self.many_wait)
+
+    def _check_limits(self) -> None:
+        if self.concurrency is not None:
+            at_least_one(self.concurrency, "concurrency")
+        for name, kind in (("rate", Rate), ("breaker", Breaker)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InvalidOption(f"{name} is {value!r}; give a {kind.__name__}(...)")
+        for name in ("limits", "unique_by"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Iterable):
+                raise InvalidOption(f"{name} is {value!r}; give a sequence of names")
+            object.__setattr__(self, name, tuple(value))
+        for limit in self.limits:
+            limit_name(limit)
+        if not isinstance(self.fair_weight, str):
+            at_least_one(self.fair_weight, "fair_weight")
+        if self.unique_for is not None:
+            positive_ms(self.unique_for, "unique_for")
+        choice(self.unique_until, Until, "unique_until")
+        choice(self.on_conflict, OnConflict, "on_conflict")
+
+    @property
+    def gathering(self) -> Many:
+        """How the jobs are gathered, if they are."""
+        usual = Many()
+        return Many(
+            usual.size if self.many is None else many(self.many),
+            usual.wait if self.many_wait is None else many_wait(self.many_wait),
+        )
 
 
 def options_from(keywords: dict[str, object], class_name: str) -> JobOptions:
@@ -58,8 +135,8 @@ def options_from(keywords: dict[str, object], class_name: str) -> JobOptions:
     known = [f.name for f in fields(JobOptions)]
     for key in keywords:
         if key not in known:
-            near = difflib.get_close_matches(key, [*known, "name", "version"], 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are name, version, {', '.join(known)}"
+            near = difflib.get_close_matches(key, [*known, "name", "version", "aliases"], 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are name, version, aliases, {', '.join(known)}"
             raise InvalidOption(f"class {class_name} has the unknown job option {key!r}{hint}")
     try:
         return JobOptions(**keywords)  # type: ignore[arg-type]
@@ -72,6 +149,21 @@ def attempts(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ATTEMPTS:
         return value
     raise InvalidOption(f"max_attempts is {value!r}; it must be a whole number from 1 to {MAX_ATTEMPTS}")
+
+
+def many(value: object) -> int:
+    """How many jobs one call of ``handle_many`` may get."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_MANY:
+        return value
+    raise InvalidOption(f"many is {value!r}; it must be a whole number from 1 to {MAX_MANY}")
+
+
+def many_wait(value: Duration) -> float:
+    """How long a job may wait for others, in seconds."""
+    result = seconds(value, "many_wait")
+    if not 0 <= result <= MAX_MANY_WAIT_SECONDS:
+        raise InvalidOption(f"many_wait is {value!r}; it must be from 0 to {MAX_MANY_WAIT_SECONDS:g} seconds")
+    return result
 
 
 def timeout_seconds(value: Duration) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from rf_jobs.words.errors import InvalidOption
@@ -21,9 +22,19 @@ MAX_DURATION_SECONDS = 100 * 365 * 86_400
 mono = time.monotonic
 
 
+_moved: list[Callable[[int], int] | None] = [None]
+
+
 def now_ms() -> int:
     """This host's wall clock, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+    ms = time.time_ns() // 1_000_000
+    return ms if _moved[0] is None else _moved[0](ms)
+
+
+def move_wall_clock(moved: Callable[[int], int] | None) -> None:
+    """Have ``now_ms`` answer with what ``moved`` makes of the true time; None: with the true time, as always but in tests
+    that move the clock (``rf_jobs.testing``)."""
+    _moved[0] = moved
 
 
 def seconds(value: Duration, what: str = "duration") -> float:

@@ -12,6 +12,9 @@ class Appetite:
 
     A buffered job is one that no other worker can run. So the buffer holds what this worker does in a tenth of a
     second, and nothing at all once a job takes longer than 50 ms on average.
+
+    A job that waits for its crowd takes no slot. So what the last fetch brought of such jobs is asked for again, beyond
+    the slots: the more of them there are, the larger the next fetch.
     """
 
     def __init__(self, slots: int, max_prefetch: int) -> None:
@@ -19,6 +22,8 @@ class Appetite:
         self._max_prefetch = max_prefetch
         self._duration: float | None = None
         self._rate = 0.0
+        self.lent = 0
+        """Jobs of the last fetch that wait for their crowds."""
 
     def ran(self, count: int, seconds_in_handlers: float, elapsed: float) -> None:
         """``count`` attempts ended within ``elapsed`` seconds, having taken so many handler-seconds in all."""
@@ -38,4 +43,5 @@ class Appetite:
 
     def wanted(self, running: int, buffered: int) -> int:
         """How many to ask for now."""
-        return max(0, min(MAX_FETCH, self._slots + self.prefetch - running - buffered))
+        room = self._slots + self.prefetch - running - buffered
+        return min(MAX_FETCH, room + self.lent) if room > 0 else 0

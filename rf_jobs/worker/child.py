@@ -9,35 +9,28 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
 
 from rf_jobs.client.manager import QueueManager
-from rf_jobs.words.config_settings import Settings
+from rf_jobs.worker.commission import Attach, Commission
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.leases import LeaseTable
 from rf_jobs.worker.orders import Order, announce
 from rf_jobs.worker.pool import WorkerPool
 
 log = logging.getLogger("rf_jobs.worker")
-Attach = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
-"""Entered around a child's pool, in the child."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_child(
-    config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
-    attach: Attach | None, parent: int,
-) -> int:  # fmt: skip
+    commission: Commission, table: LeaseTable, orders: socket.socket, received: bytes, attach: Attach | None
+) -> int:
     """Run a pool until SIGTERM, until it was ordered to retire and has, or until the supervisor is gone; answers with the exit
-    code. Forked with ``STOP_SIGNALS`` blocked, so that none is lost before there is somebody to hear it."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor passes it on
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return _run(_Child(config, settings, table, orders, attach, parent).main())
+    code. Called with SIGTERM blocked, so that none is lost before there is somebody to hear it. ``received`` is what
+    came on ``orders`` before. Raises ``RfJobsError`` where the pool cannot start."""
+    return _run(_Child(commission, table, orders, received, attach).main())
 
 
 def _run(main: Coroutine[Any, Any, int]) -> int:
@@ -50,16 +43,15 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
 
 class _Child:
     def __init__(
-        self, config: WorkerConfig, settings: Settings, table: LeaseTable, orders: socket.socket,
-        attach: Attach | None, parent: int,
-    ) -> None:  # fmt: skip
-        self._config = config
-        self._settings = settings
+        self, commission: Commission, table: LeaseTable, orders: socket.socket, received: bytes, attach: Attach | None
+    ) -> None:
+        # Its supervisor serves the metrics and probes of all.
+        self._config = WorkerConfig(commission.worker).http(None)
+        self._commission = commission
         self._table = table
         self._orders = orders
         self._attach = attach
-        self._parent = parent
-        self._received = b""
+        self._received = received
         self._telling: set[asyncio.Task[None]] = set()
         self._retiring: asyncio.Task[None] | None = None
         self._stops = 0
@@ -69,14 +61,16 @@ class _Child:
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._orders.setblocking(False)
-        async with QueueManager(self._settings) as manager:
+        async with QueueManager(self._commission.settings) as manager:
             pool = WorkerPool(self._config, manager, table=self._table)
+            pool.port = self._commission.port
             async with self._attach(pool) if self._attach is not None else contextlib.nullcontext():
                 await pool.start()
                 loop.add_reader(self._orders.fileno(), self._on_orders, pool)
-                if os.getppid() != self._parent:
+                self._follow(pool, self._received)
+                if os.getppid() != self._commission.parent:
                     self._stop.set()
                 watch = asyncio.create_task(self._watch(pool))
                 await self._stop.wait()
@@ -123,10 +117,15 @@ class _Child:
             deadline.daemon = True
             deadline.start()
             return
-        *lines, self._received = (self._received + data).split(b"\n")
+        self._follow(pool, self._received + data)
+
+    def _follow(self, pool: WorkerPool, received: bytes) -> None:
+        *lines, self._received = received.split(b"\n")
         for line in lines:
             order = msgspec.json.decode(line, type=Order)
             pool.on_beat(order.beaten, order.unextended)
+            if order.quiet:
+                pool.quiet()
             if order.retire and self._retiring is None:
                 self._retiring = asyncio.create_task(self._retire(pool))
             for told in order.operations:

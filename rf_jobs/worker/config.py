@@ -9,7 +9,8 @@ from typing import Any, Self, TypedDict, Unpack
 
 import msgspec
 
-from rf_jobs.words.config_settings import WorkerSettings
+from rf_jobs.words.config_sets import read_sets
+from rf_jobs.words.config_settings import WorkerSet, WorkerSettings
 from rf_jobs.words.errors import ConfigError, InvalidOption
 from rf_jobs.words.ids import queue_name
 from rf_jobs.words.timing import Duration, seconds
@@ -21,6 +22,7 @@ _DURATIONS = {
     "lease": "lease_seconds",
     "park_ttl": "park_ttl_seconds",
     "grace": "grace_seconds",
+    "max_age": "max_age_seconds",
 }
 _PLAIN = (
     "workers", "queues", "max_concurrent_jobs", "processes", "max_crashes", "max_prefetch", "max_memory_mb", "max_jobs",
@@ -46,6 +48,8 @@ class WorkerOptions(TypedDict, total=False):
     grace: Duration
     max_memory_mb: int | None
     max_jobs: int | None
+    max_age: Duration | None
+    sets: Sequence[WorkerSet]
     http_host: str
     http_port: int | None
 
@@ -130,8 +134,32 @@ class WorkerConfig:
         """A child is replaced after so many jobs."""
         return self._with(max_jobs=count)
 
+    def max_age(self, age: Duration | None) -> Self:
+        """A child is replaced at this age, or up to a fifth sooner, so that not all go at once."""
+        return self._with(max_age=age)
+
+    def sets(self, *sets: WorkerSet) -> Self:
+        """Queues with processes of their own, for a ``Supervisor``; what a set leaves out is as in this config."""
+        return self._with(sets=sets)
+
+    def by_set(self) -> dict[str, WorkerConfig]:
+        """The config of each set by its name; without sets this one alone, under ''."""
+        return {
+            each.name: WorkerConfig(
+                replace(
+                    self.settings,
+                    sets=(),
+                    queues=each.queues,
+                    workers=each.workers or self.settings.workers,
+                    max_concurrent_jobs=each.max_concurrent_jobs or self.settings.max_concurrent_jobs,
+                    processes=each.processes or self.settings.processes,
+                )
+            )
+            for each in self.settings.sets
+        } or {"": self}
+
     def http(self, port: int | None, host: str = "127.0.0.1") -> Self:
-        """Where the worker serves metrics and probes."""
+        """Where metrics and probes are served: by a supervisor for all its processes, else by telemetry for its pool."""
         return self._with(http_port=port, http_host=host)
 
     def __repr__(self) -> str:
@@ -149,10 +177,12 @@ def _merged(settings: WorkerSettings, options: WorkerOptions) -> WorkerSettings:
                 raise ConfigError(f"worker option {error}") from None
         elif name == "queues":
             changes[name] = check_queues(value)
+        elif name == "sets":
+            changes[name] = _check_sets(value)
         elif name in _PLAIN:
             changes[name] = value
         else:
-            known = ", ".join(sorted([*_DURATIONS, *_PLAIN]))
+            known = ", ".join(sorted([*_DURATIONS, *_PLAIN, "sets"]))
             raise ConfigError(f"unknown worker option {name!r}; known are {known}")
     result = replace(settings, **changes)
     try:
@@ -160,6 +190,13 @@ def _merged(settings: WorkerSettings, options: WorkerOptions) -> WorkerSettings:
     except msgspec.ValidationError as error:
         raise ConfigError(f"worker option: {error}") from None
     return result
+
+
+def _check_sets(value: object) -> tuple[WorkerSet, ...]:
+    try:
+        return read_sets(value)
+    except (ValueError, InvalidOption) as error:
+        raise ConfigError(f"worker option sets: {error}") from None
 
 
 def check_queues(value: Queues) -> tuple[str, ...] | dict[str, int]:

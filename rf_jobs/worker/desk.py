@@ -1,50 +1,75 @@
-"""What contexts need of the outside: progress, checkpoints, extensions."""
+"""What contexts need of the outside: progress, log lines, checkpoints, steps, extensions."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from math import isfinite
-from typing import Any
+from typing import Any, Protocol
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.core.records import clip
 from rf_jobs.model import codec
 from rf_jobs.model.context import Dispatcher, JobContext
-from rf_jobs.words.errors import BackendError, InvalidOption, StaleLease
+from rf_jobs.words.errors import StaleLease
+from rf_jobs.worker.reports import Progress, log_line
 
-log = logging.getLogger("rf_jobs.worker")
+MAX_PROGRESS_MESSAGE = 1_000
+
+
+class Reports(Protocol):
+    """Where news of jobs go: to the store, or out of a process of one job to its worker."""
+
+    @property
+    def keeps_lines(self) -> bool: ...
+    def write(self, ctx: JobContext, line: bytes) -> None: ...
+    def progress(self, ctx: JobContext, progress: Progress) -> None: ...
+    async def settle(self, ctx: JobContext) -> None: ...
 
 
 class StoreDesk:
     """Serves the contexts of one worker."""
 
-    def __init__(self, manager: QueueManager, on_extend: Callable[[JobContext, float], None]) -> None:
+    def __init__(self, manager: QueueManager, reports: Reports, on_extend: Callable[[JobContext, float], None]) -> None:
         self.manager: Dispatcher | None = manager
         self._store = manager.store
+        self._reports = reports
         self._on_extend = on_extend
 
-    async def keep_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None:
-        """Progress is news, not state: where the lease is lost, or the server away, it is dropped. Raises
-        ``InvalidOption`` for what is no number."""
-        for name, number in (("current", current), ("total", total)):
-            if not isinstance(number, (int, float)) or not isfinite(number):
-                raise InvalidOption(f"progress: {name} is {number!r}; give a finite number")
-        value = codec.encode_value({"current": current, "total": total, "message": str(message)[:1000]}, "progress")
-        try:
-            await self._store.run(self._store.commands.keep("progress", ctx.id, ctx.token, value))
-        except BackendError as error:
-            log.debug("the progress of job %s was not kept: %s", ctx.id, error)
+    def write(self, ctx: JobContext, level: int, message: str, fields: dict[str, Any]) -> None:
+        """Keep a line of the job's log. From any thread."""
+        if self._reports.keeps_lines:
+            self._reports.write(ctx, log_line(level, message, ctx.attempt, fields))
+
+    def tell_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None:
+        """Keep how far it is; the newest is what counts. From any thread."""
+        self._reports.progress(ctx, (current, total, clip(message, MAX_PROGRESS_MESSAGE)))
+
+    async def settle(self, ctx: JobContext) -> None:
+        """Return when the store has what the attempt said."""
+        await self._reports.settle(ctx)
 
     async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None:
         """Raises ``StaleLease``, ``SerializationError`` or ``BackendError``: the handler must not believe it is saved."""
-        value = codec.encode_value(state, "the checkpoint")
-        if not await self._store.run(self._store.commands.keep("checkpoint", ctx.id, ctx.token, value)):
-            raise StaleLease(f"the lease of job {ctx.id} is no longer held; stop, another worker has or had the job")
+        await self._keep(ctx, "checkpoint", codec.encode_value(state, "the checkpoint"))
 
     async def load_checkpoint(self, ctx: JobContext) -> Any:
         """The last checkpoint of any attempt, None where there is none."""
         data = await self._store.run(self._store.commands.kept("checkpoint", ctx.id))
         return None if data is None else codec.decode_value(data)
+
+    async def keep_step(self, ctx: JobContext, name: str, value: Any) -> Any:
+        """Keep a step's answer, and answer with it as a later attempt will get it. Raises as ``keep_checkpoint``."""
+        data = codec.encode_value(value, f"the answer of step {name!r}")
+        await self._keep(ctx, "steps", data, name)
+        return codec.decode_value(data)
+
+    async def load_steps(self, ctx: JobContext) -> dict[str, Any]:
+        """The answers of all steps that are done. Raises ``BackendError``."""
+        found = await self._store.run(self._store.commands.steps(ctx.id))
+        return {name: codec.decode_value(data) for name, data in found.items()}
+
+    async def _keep(self, ctx: JobContext, family: str, value: bytes, step: str = "") -> None:
+        if not await self._store.run(self._store.commands.keep(family, ctx.id, ctx.token, value, step)):
+            raise StaleLease(f"the lease of job {ctx.id} is no longer held; stop, another worker has or had the job")
 
     def extend(self, ctx: JobContext, by: float) -> None:
         """Move the deadline."""

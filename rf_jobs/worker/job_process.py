@@ -26,6 +26,8 @@ from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, WorkerError
 from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.desk import Reports
+from rf_jobs.worker.reports import Progress
 
 FRAME = struct.Struct(">I")
 """A message's length goes before it."""
@@ -58,10 +60,17 @@ class Extension(msgspec.Struct, tag="extend"):
     by: float
 
 
-class LogLine(msgspec.Struct, tag="log"):
+class Logged(msgspec.Struct, tag="log"):
     """A ``LogRecord``'s members, with the whole text as ``msg``."""
 
     record: dict[str, Any]
+
+
+class Said(msgspec.Struct, tag="said"):
+    """What the handler says of its job: a line for its log (JSON), or how far it is."""
+
+    line: str = ""
+    progress: Progress | None = None
 
 
 class Reply(msgspec.Struct, tag="reply"):
@@ -113,20 +122,24 @@ class JobProcess:
     def _send(self, data: bytes) -> None:
         self._writer.write(FRAME.pack(len(data)) + data)
 
-    async def ask(self, request: Request, ctx: JobContext) -> Reply:
+    async def ask(self, request: Request, ctx: JobContext, reports: Reports) -> Reply:
         """Run one job; what it says meanwhile is done here. Raises ``JobCrash``."""
         self._send(msgspec.json.encode(request))
         while not isinstance(frame := await self._receive(), Reply):
             if isinstance(frame, Extension):
                 await ctx.extend(frame.by)
-            else:
+            elif isinstance(frame, Logged):
                 _write(frame)
+            elif frame.progress is not None:
+                reports.progress(ctx, frame.progress)
+            else:
+                reports.write(ctx, frame.line.encode())
         return frame
 
-    async def _receive(self) -> Reply | Extension | LogLine:
+    async def _receive(self) -> Reply | Extension | Logged | Said:
         try:
             (size,) = FRAME.unpack(await self._reader.readexactly(FRAME.size))
-            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply | Extension | LogLine)
+            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply | Extension | Logged | Said)
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, 5)
@@ -147,8 +160,9 @@ class JobProcess:
 class JobProcesses:
     """Children by need, at most ``limit``; idle ones are kept. ``close`` kills all."""
 
-    def __init__(self, settings: Settings, limit: int) -> None:
+    def __init__(self, settings: Settings, limit: int, reports: Reports) -> None:
         self._settings = settings
+        self._reports = reports
         self._declared = asyncio.Semaphore(limit)
         self._suspects = asyncio.Semaphore(min(limit, MAX_SUSPECTS))
         self._idle: list[JobProcess] = []
@@ -175,7 +189,7 @@ class JobProcesses:
             child = await self._take()
             kept = False
             try:
-                reply = await child.ask(request, ctx)
+                reply = await child.ask(request, ctx, self._reports)
                 kept = True
             finally:
                 if kept and child.alive:
@@ -209,7 +223,7 @@ def _levels() -> dict[str, int]:
     return {name: known.level for name, known in loggers.items() if isinstance(known, logging.Logger) and known.level}
 
 
-def _write(line: LogLine) -> None:
+def _write(line: Logged) -> None:
     record = logging.makeLogRecord(line.record)
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):

@@ -22,9 +22,11 @@ from rf_jobs.model.context import JobContext
 from rf_jobs.model.jobclass import JobClass, registry
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Retry, Snooze, Steer
+from rf_jobs.words.timing import mono
 from rf_jobs.worker.desk import StoreDesk
-from rf_jobs.worker.job_process import FRAME, Extension, LogLine, Reply, Request, Setup
+from rf_jobs.worker.job_process import FRAME, Extension, Logged, Reply, Request, Said, Setup
 from rf_jobs.worker.outcome import describe
+from rf_jobs.worker.reports import PAUSE_SECONDS, Progress
 
 
 class Wire:
@@ -40,7 +42,7 @@ class Wire:
         """Whether this is the process that the worker started."""
         return os.getpid() == self._owner
 
-    def send(self, frame: Reply | Extension | LogLine) -> None:
+    def send(self, frame: Reply | Extension | Logged | Said) -> None:
         """Send one whole."""
         data = msgspec.json.encode(frame, enc_hook=str)
         if self.is_ours:
@@ -63,9 +65,39 @@ class _Forwarder(logging.Handler):
         try:
             text = self.format(record).encode("utf-8", "replace").decode()  # the traceback is in it
             known = {name: value for name, value in vars(record).items() if name not in _TOLD_AS_TEXT}
-            self._wire.send(LogLine({**known, "msg": text}))
+            self._wire.send(Logged({**known, "msg": text}))
         except Exception:
             self.handleError(record)
+
+
+class WireReports:
+    """Sends what the handler says to the worker, which keeps it; of progress no more than is worth sending."""
+
+    def __init__(self, wire: Wire, log_lines: int) -> None:
+        self._wire = wire
+        self.keeps_lines = log_lines > 0
+        self._sent = -PAUSE_SECONDS
+        self._newest: Progress | None = None
+
+    def write(self, _: JobContext, line: bytes) -> None:
+        """Pass a line on."""
+        self._wire.send(Said(line.decode()))
+
+    def progress(self, _: JobContext, progress: Progress) -> None:
+        """Pass it on, or keep it until it is superseded, or the handler ends."""
+        self._newest = progress
+        if mono() - self._sent >= PAUSE_SECONDS:
+            self._send()
+
+    async def settle(self, _: JobContext) -> None:
+        """Pass on what was kept."""
+        self._send()
+
+    def _send(self) -> None:
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            self._sent = mono()
+            self._wire.send(Said(progress=newest))
 
 
 _TOLD_AS_TEXT = ("msg", "args", "message", "exc_info", "exc_text", "stack_info")
@@ -96,12 +128,16 @@ class Isolated:
     async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:
         fields = dict(request.ctx)
         state = fields.pop("state")
+        reports = WireReports(self._wire, self._settings.jobs.log_lines)
         async with _Lazy(self._settings) as manager:
-            ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, self._extend))
+            ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, reports, self._extend))
             ctx.restore(state)
             ctx.trace = request.trace
-            value = job.handle(ctx)
-            return await value if inspect.isawaitable(value) else value
+            try:
+                value = job.handle(ctx)
+                return await value if inspect.isawaitable(value) else value
+            finally:
+                await reports.settle(ctx)
 
     def _extend(self, _: JobContext, by: float) -> None:
         self._wire.send(Extension(by))

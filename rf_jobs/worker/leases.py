@@ -8,8 +8,11 @@ keeping it costs about a microsecond.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import tempfile
 from dataclasses import dataclass
+from typing import Self
 
 FREE, BUFFERED, STARTED, ENDED = 0, 1, 2, 3
 _RECORD = struct.Struct("<BxHddQ36s")  # state, queue, deadline, start (both monotonic s), nonce, id
@@ -19,8 +22,8 @@ _HEADER_SIZE = 128
 _DEADLINE = struct.Struct("<d")
 _TIMES = struct.Struct("<dd")  # deadline, start
 _DEADLINE_AT = 4
-STARTING, RUNNING, STOPPING, STUCK = 0, 1, 2, 3
-STATE_NAMES = ("starting", "running", "stopping", "stuck")
+STARTING, RUNNING, STOPPING, STUCK, QUIET = 0, 1, 2, 3, 4
+STATE_NAMES = ("starting", "running", "stopping", "stuck", "quiet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,38 @@ class Pulse:
 
 
 class LeaseTable:
-    """Leases in ``capacity`` records. ``queues`` is the list that indexes refer to, the same for writer and reader."""
+    """Leases in ``capacity`` records. ``queues`` is the list that indexes refer to, the same for writer and reader.
 
-    def __init__(self, capacity: int, queues: tuple[str, ...], *, shared: bool = False) -> None:
+    Made by the class itself it is of this process alone. ``shared`` makes one that another process opens (``opened``) by its
+    file descriptor, which that process has to inherit; ``close`` gives up this process's hold on such a one.
+    """
+
+    def __init__(self, capacity: int, queues: tuple[str, ...], *, fd: int = -1) -> None:
         self._queues = queues
         self._index = {name: at for at, name in enumerate(queues)}
         self.capacity = capacity
         size = _HEADER_SIZE + capacity * _RECORD_SIZE
-        # An anonymous shared mapping survives fork: the child writes, the supervisor reads.
-        self._buffer: mmap.mmap | bytearray = mmap.mmap(-1, size) if shared else bytearray(size)
+        self.fd = fd
+        """Of the memory, where it is shared; else -1."""
+        self._buffer: mmap.mmap | bytearray = bytearray(size) if fd < 0 else mmap.mmap(fd, size)
         self._free = list(range(_HEADER_SIZE + (capacity - 1) * _RECORD_SIZE, _HEADER_SIZE - 1, -_RECORD_SIZE))
+
+    @classmethod
+    def shared(cls, capacity: int, queues: tuple[str, ...]) -> Self:
+        """A new one in memory that a started process can inherit."""
+        fd = _memory(_HEADER_SIZE + capacity * _RECORD_SIZE)
+        return cls(capacity, queues, fd=fd)
+
+    @classmethod
+    def opened(cls, fd: int, capacity: int, queues: tuple[str, ...]) -> Self:
+        """One that another process has made."""
+        return cls(capacity, queues, fd=fd)
+
+    def close(self) -> None:
+        """Give the shared memory up; the table is of no use afterwards."""
+        if isinstance(self._buffer, mmap.mmap):
+            self._buffer.close()
+            os.close(self.fd)
 
     @property
     def room(self) -> int:
@@ -144,7 +169,13 @@ class LeaseTable:
         worker, *rest = _HEADER.unpack_from(self._buffer, 0)
         return Pulse(worker.rstrip(b"\0").decode(), *rest)
 
-    def clear(self) -> None:
-        """Make it as new, for the next worker. Only while none writes."""
-        self._buffer[:] = bytes(len(self._buffer))
-        self._free = list(range(_HEADER_SIZE + (self.capacity - 1) * _RECORD_SIZE, _HEADER_SIZE - 1, -_RECORD_SIZE))
+
+def _memory(size: int) -> int:
+    """A file descriptor of zeroed memory that no path leads to."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("rf-jobs-leases")
+    else:  # macOS
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    os.ftruncate(fd, size)
+    return fd

@@ -1,5 +1,5 @@
 """What a supervisor tells its children, JSON lines of which most come with a heartbeat; and how a child announces what its
-siblings' deaths did. The supervisor forks, so it has no telemetry: it settles in the store, and a living child says so on its bus."""
+siblings' deaths did. The supervisor runs no event loop and no telemetry: it settles in the store, and a living child says so on its bus."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class Order:
     """Extensions of leases that failed with their heartbeats, since the child was started."""
     retire: bool = False
     """Take no more jobs, and end when those that run have."""
+    quiet: bool = False
+    """Take no more jobs, and stay."""
 
 
 class OrderPipe:
-    """The supervisor's end of the pipe to one child. It never blocks: of a line that the socket does not take whole the rest
+    """The supervisor's end of the pipe to a process that it started: one JSON document a line. It never blocks: of a line that the socket does not take whole the rest
     is kept and goes first, and until it is gone no other line is taken."""
 
     def __init__(self, end: socket.socket) -> None:
@@ -48,12 +50,12 @@ class OrderPipe:
         self._end = end
         self._rest = b""
 
-    def send(self, order: Order) -> bool:
-        """Answers with False where the order is dropped: the child is gone, or has not read those before."""
+    def send(self, document: object) -> bool:
+        """Answers with False where it is dropped: the process is gone, or has not read those before."""
         try:
             if not self._flushed():
                 return False
-            self._rest = msgspec.json.encode(order) + b"\n"
+            self._rest = msgspec.json.encode(document) + b"\n"
             self._flushed()
         except (BrokenPipeError, ConnectionResetError):
             return False
@@ -67,8 +69,15 @@ class OrderPipe:
             return False
         return True
 
+    def last_words(self) -> bytes:
+        """What the process has said that has ended, as far as it is there."""
+        try:
+            return self._end.recv(65536)
+        except OSError:
+            return b""
+
     def close(self) -> None:
-        """The child sees it."""
+        """The process sees it."""
         self._end.close()
 
 

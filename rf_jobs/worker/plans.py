@@ -12,7 +12,7 @@ import msgspec
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.words.backoff import BackoffLike
-from rf_jobs.words.options import timeout_seconds
+from rf_jobs.words.options import Many, timeout_seconds
 from rf_jobs.words.timing import millis
 from rf_jobs.worker.outcome import Policy
 
@@ -39,6 +39,8 @@ class Plan(msgspec.Struct, frozen=True):
     """Seconds."""
     on_loop: bool
     """Whether its handler is a coroutine that may run on this event loop."""
+    many: Many | None = None
+    """How it is to wait for others of its class, to run together with them."""
 
 
 class Plans:
@@ -75,7 +77,8 @@ class Plans:
             options.discard_on,
             defaults.max_crashes,
         )
-        return Plan(policy, self._timeout(entry, job), entry.is_async and options.executor != "process")
+        on_loop = entry.is_async and options.executor != "process"
+        return Plan(policy, self._timeout(entry, job), on_loop, entry.many)
 
     def _ask(self, entry: JobClass, job: Any, name: str, static: Any) -> Any:
         if name not in entry.dynamic:

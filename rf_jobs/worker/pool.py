@@ -8,14 +8,17 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Self
 
+from rf_jobs.client.ear import Ear
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
 from rf_jobs.model.jobclass import Registry, registry
+from rf_jobs.store.keys import STOP_CHANNEL
 from rf_jobs.store.shapes import Beaten
 from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.timing import Duration, mono, seconds
+from rf_jobs.worker.advertiser import Advertiser
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
@@ -24,9 +27,10 @@ from rf_jobs.worker.engine import Engine
 from rf_jobs.worker.fetcher import Fetcher
 from rf_jobs.worker.finisher import Finisher
 from rf_jobs.worker.job_process import JobProcesses
-from rf_jobs.worker.leases import RUNNING, STOPPING, STUCK, LeaseTable, Pulse
+from rf_jobs.worker.leases import QUIET, RUNNING, STOPPING, STUCK, LeaseTable, Pulse
 from rf_jobs.worker.plans import Defaults
-from rf_jobs.worker.runner import Runner
+from rf_jobs.worker.reports import Reporter
+from rf_jobs.worker.crowd_runner import CrowdRunner
 from rf_jobs.worker.threads import Threads
 from rf_jobs.worker.upkeep import BEAT_SECONDS, BeatThread, Caretaker, start_beats
 
@@ -103,6 +107,7 @@ class WorkerPool:
             raise WorkerError("this pool was started before; make a new one")
         await self.manager.store.connect()
         self._assemble()
+        await self._advertiser.tell()
         self._state = RUNNING
         self._report()
         if not self._supervised:
@@ -113,28 +118,32 @@ class WorkerPool:
         self._wake_task = self._spawn("wake", self._fetcher.wait_for_wakes())
         self._tasks.append(self._spawn("care", self._care()))
         self._tasks.append(self._spawn("pulse", self._pulse()))
+        self._tasks.append(self._spawn("hear", self._hear()))
         self.manager.bus.emit(WorkerStarted(self.id, self.queues, self.slots))
         log.info("worker %s serves %s with %d slots", self.id, ", ".join(self.queues), self.slots)
 
     def _assemble(self) -> None:
         settings, manager = self.config.settings, self.manager
         self._threads = Threads(self.slots)
-        self._isolation = JobProcesses(manager.settings, self.slots)
         appetite = Appetite(self.slots, settings.max_prefetch)
-        desk = StoreDesk(manager, lambda ctx, by: self._engine.extended(ctx.id, by))
-        runner = Runner(
+        self._ear = Ear(manager.store, STOP_CHANNEL)
+        self._reporter = Reporter(manager.lifecycle, manager.settings.jobs)
+        self._isolation = JobProcesses(manager.settings, self.slots, self._reporter)
+        self._advertiser = Advertiser(manager.store, self.id, self._registry)
+        desk = StoreDesk(manager, self._reporter, lambda ctx, by: self._engine.extended(ctx.id, by))
+        runner = CrowdRunner(
             worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
             desk=desk, threads=self._threads, isolation=self._isolation, on_start=self._started,
             is_ending=self._is_ending,
         )  # fmt: skip
         self._engine = Engine(
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
-            self._ended, self._poke,
+            runner.perform_many, self._ended, self._poke, self._reporter.acknowledge,
         )  # fmt: skip
         self._finisher = Finisher(manager.lifecycle, manager.retention, self._settled)
         self._fetcher = Fetcher(
             manager.lifecycle, self.id, self._order, appetite, lease_ms=round(settings.lease_seconds * 1000),
-            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.buffered,
+            sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.in_line,
             room=lambda: self._table.room, deliver=self._engine.accept,
         )  # fmt: skip
         self._caretaker = Caretaker(
@@ -165,6 +174,13 @@ class WorkerPool:
         # An empty context: what goes on for ever must not live inside somebody's span.
         return asyncio.create_task(coroutine, name=f"rf-jobs-{name}", context=contextvars.Context())
 
+    def quiet(self) -> None:
+        """Take no more jobs, hand the buffered ones back, and stay with those that run, until ``retire`` or ``shutdown``."""
+        if self._state == RUNNING:
+            self._state = QUIET
+            self._report()
+            self._fetch_no_more()
+
     async def retire(self) -> None:
         """Take no more jobs, hand the buffered ones back, and return when those that run have ended by themselves; then it
         is time for ``shutdown``, which may also come before."""
@@ -172,11 +188,14 @@ class WorkerPool:
         await self._engine.idle()
 
     def _take_no_more(self) -> None:
-        if self._state != RUNNING:
+        if self._state not in (RUNNING, QUIET):
             return
         self._state = STOPPING
         self._report()
         self.manager.bus.emit(WorkerStopping(self.id, self._engine.running()))
+        self._fetch_no_more()
+
+    def _fetch_no_more(self) -> None:
         self._fetcher.stop_fetching()
         self._wake_task.cancel()
         self._engine.take_no_more()
@@ -215,6 +234,8 @@ class WorkerPool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._report()
+        await self._ear.aclose()
+        self._reporter.close()
         self._threads.close()
         self._isolation.close()
         if self._beats is not None:
@@ -241,11 +262,18 @@ class WorkerPool:
         while True:
             await asyncio.sleep(self._caretaker.pause())
             try:
+                await self._advertiser.tell()
                 await self._caretaker.round()
             except RfJobsError as error:
                 log.warning("upkeep failed: %s; trying again", error)
             except Exception:
                 log.exception("upkeep failed")
+
+    async def _hear(self) -> None:
+        """Hear of cancellations at once; the heartbeats, which tell of them too, are the truth."""
+        async with self._ear.listen(self.id) as box:
+            while True:
+                self.stop_jobs([], list(await box.take(None)))
 
     async def _pulse(self) -> None:
         at, busy, told = mono(), 0.0, 0
@@ -295,6 +323,8 @@ class WorkerPool:
 
     async def _hello(self) -> None:
         await self.manager.store.run(self.manager.store.commands.hello(new_token(16)))
+        self._advertiser.forget()
+        await self._advertiser.tell()
 
     def stop_jobs(self, lost: list[str], stop: list[str]) -> None:
         """Interrupt jobs whose lease is lost, and those that were cancelled."""
@@ -318,6 +348,8 @@ class WorkerPool:
 
     def stalled(self) -> str:
         """Why the worker makes no progress; '' while it does. Readiness means progress, not that the process is up."""
+        if self._state == QUIET:
+            return "the worker is quiet: it takes no more jobs"
         if self._state != RUNNING:
             return "the worker is not running"
         if self._fetch_task.done():

@@ -70,19 +70,29 @@ class Runner:
         """Whether a cancellation that nobody here asked for is the end of the event loop."""
 
     async def perform(self, attempt: Attempt) -> AttemptEnd | None:
-        """Run an attempt to its end; None where its lease was lost and nothing may be told to the store."""
+        """Run an attempt to its end; None where its lease was lost and nothing may be told to the store, and where it is
+        to run together with others, which its ``many`` then says."""
         opened = self._open(attempt)
         if isinstance(opened, Envelope):
             plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
+            if plan.many is not None and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
+                attempt.many = plan.many
+                return None
             outcome = await self._run(attempt, opened, plan)
         else:
             plan, outcome = self._plans.unknown, opened
-        policy = plan.policy
+        if isinstance(outcome, Completed):
+            await self._settle_words(attempt)
+            return decide(outcome, plan.policy, self._account(attempt, attempt.letter))
+        return await self._conclude(attempt, outcome, plan.policy)
+
+    async def _conclude(self, attempt: Attempt, outcome: Outcome, policy: Policy) -> AttemptEnd | None:
+        """What follows from an outcome that may be a failure; the job hears of its last one."""
         account = self._account(attempt, attempt.letter)
-        if not isinstance(outcome, Completed):
-            error = last_error(outcome, policy, attempt.leased)
-            if error is not None:
-                await self._tell_failed(attempt, error)
+        error = last_error(outcome, policy, attempt.leased)
+        if error is not None:
+            await self._tell_failed(attempt, error)
+        await self._settle_words(attempt)
         end = decide(outcome, policy, account)
         if end is None:
             self._bus.emit(lost(account))
@@ -112,6 +122,8 @@ class Runner:
         except SerializationError as error:
             return Failed(error, "decode", for_good=True)
         attempt.entry = entry
+        if letter.job != entry.name:  # it was dispatched under an alias
+            letter.job = entry.name
         return letter
 
     def _context(self, attempt: Attempt, letter: Envelope, policy: Policy) -> JobContext:
@@ -131,17 +143,11 @@ class Runner:
             attempt.timeout = plan.timeout
             attempt.deadline = attempt.began + plan.timeout
             ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
-            if attempt.leased.again:
-                try:
-                    ctx.restore(await self._desk.load_checkpoint(ctx))
-                except BackendError as error:  # the server's fault, and no attempt of the job
-                    return Stopped("release", f"its checkpoint could not be read: {error}"[:200])
+            if attempt.leased.again and (unread := await self._restore(ctx)) is not None:
+                return unread
             self._on_start(attempt)
             if self._bus.wants(JobStarted):
-                leased = attempt.leased
-                self._bus.emit(
-                    JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait)
-                )
+                self._say_started(attempt, letter)
             attempt.task = attempt.slot
             if attempt.stop:  # it was told to stop between the fetch and here
                 return self._interrupted(attempt, None)
@@ -156,12 +162,29 @@ class Runner:
         except JobCrash as error:
             return self._interrupted(attempt, error) if attempt.stop else Crashed(str(error))
         except BaseException as error:  # whatever a job raises is the job's, SystemExit and a PanicException too
-            return self._interrupted(attempt, error) if attempt.stop else Failed(error, _reason(error))
+            return self._interrupted(attempt, error) if attempt.stop else Failed(error, reason_of(error))
         finally:
             attempt.task = None
         if attempt.stop:
             return await self._swallowed(attempt)
         return Completed(value)
+
+    async def _settle_words(self, attempt: Attempt) -> None:
+        """What it said goes before its outcome: who hears that it is over finds all of it."""
+        if attempt.ctx is not None and attempt.ctx.unsent is not None:
+            await self._desk.settle(attempt.ctx)
+
+    async def _restore(self, ctx: JobContext) -> Outcome | None:
+        """Give the context what an earlier attempt saved; an outcome where that can't be had."""
+        try:
+            ctx.restore(await self._desk.load_checkpoint(ctx))
+        except BackendError as error:  # the server's fault, and no attempt of the job
+            return Stopped("release", f"its checkpoint could not be read: {error}"[:200])
+        return None
+
+    def _say_started(self, attempt: Attempt, letter: Envelope) -> None:
+        leased = attempt.leased
+        self._bus.emit(JobStarted(leased.id, leased.queue, letter.job, leased.attempt, self._worker, attempt.wait))
 
     def _handle(self, attempt: Attempt, letter: Envelope, entry: JobClass, ctx: JobContext) -> Awaitable[Any]:
         # A class of a script that is run as __main__ can't be imported by another process.
@@ -259,5 +282,6 @@ def _forget_cancellation() -> None:
         task.uncancel()
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why an attempt failed that raised this: timeout or exception."""
     return "timeout" if isinstance(error, JobTimeout) else "exception"

@@ -1,131 +1,138 @@
-"""The supervisor: forks worker processes, keeps their leases alive, and settles the estate of those that die.
+"""The supervisor: starts worker processes, keeps their leases alive, replaces them, and settles the estate of those that die.
 
-It runs no event loop and no thread, so that forking is safe, and it renews leases from outside: a child that is busy in
-C code, or frozen, loses nothing as long as it lives and its jobs are inside their timeout and grace. When a child dies
-its lease table tells which jobs were running (they count a crash) and which were merely held (they are handed back).
+It runs no event loop, imports no job module and calls nothing of the application, so nothing of that can stop it. It renews
+leases from outside: a child that is busy in C code, or frozen, loses nothing as long as it lives and its jobs are inside
+their timeout and grace. When a child dies its lease table tells which jobs were running (they count a crash) and which were
+merely held (they are handed back).
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import select
 import signal
 import socket
-from collections import deque
+import sys
 from typing import Any
 
 from rf_jobs.client.manager import retention_of
-from rf_jobs.core import transitions
 from rf_jobs.store.redis import SyncStore
-from rf_jobs.store.shapes import Ending
 from rf_jobs.words.config_settings import Settings
-from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
 from rf_jobs.words.timing import mono
-from rf_jobs.worker.child import STOP_SIGNALS, Attach, run_child
-from rf_jobs.worker.config import QueueOrder, WorkerConfig
-from rf_jobs.worker.leases import STARTED, STUCK, Held, LeaseTable
-from rf_jobs.worker.orders import Crash, Order, OrderPipe
+from rf_jobs.worker.commission import Commission, Starter
+from rf_jobs.worker.config import WorkerConfig
+from rf_jobs.worker.estate import Estate
+from rf_jobs.worker.leases import QUIET, RUNNING, STARTED, STUCK, LeaseTable
+from rf_jobs.worker.member import HEALTHY_AFTER_SECONDS, Member, Place
+from rf_jobs.worker.orders import Order, OrderPipe
+from rf_jobs.worker.page import Page
 from rf_jobs.worker.pool import table_capacity
-from rf_jobs.worker.upkeep import BEAT_SECONDS, Beater, worker_facts
+from rf_jobs.worker.roll import END_REASONS, Child, Roll
+from rf_jobs.worker.rollout import Rollout
+from rf_jobs.worker.upkeep import BEAT_SECONDS
 
 log = logging.getLogger("rf_jobs.supervisor")
 TICK_SECONDS = 0.25
 KILL_MARGIN_SECONDS = 2.0
-CRASHES_PER_ORDER = 100
-OPERATIONS_PER_ORDER = 100
-RESPAWN_CAP_SECONDS = 30.0
-HEALTHY_AFTER_SECONDS = 10.0
-
-
-class Member:
-    """One child: its process, its lease table, the pipe to it, its heartbeats."""
-
-    def __init__(self, number: int, table: LeaseTable) -> None:
-        self.number = number
-        self.table = table
-        self.pid = 0
-        self.pipe: OrderPipe | None = None
-        self.beater: Beater | None = None
-        self.started = 0.0
-        self.beaten = 0.0
-        self.next_beat = 0.0
-        self.start_at = 0.0
-        self.quick_deaths = 0
-        self.retiring = False
-        """Whether it was ordered to end when its jobs have."""
-        self.signals = 0
-        """How many it was sent."""
-        self.leaving = 0.0
-        """Since when nothing but itself keeps it from ending (monotonic): 0 while it serves, or has jobs that may end."""
-        self.guilty: set[str] = set()
-        """Jobs for whose sake it was killed."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process is there."""
-        return self.pid != 0
+START_SECONDS = 600.0
+"""A child that has not begun by then counts as one that could not."""
+MAX_START_FAILURES = 5
+"""So many processes of one place that cannot start, with none that ever ran anywhere, and the supervisor gives up."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """``run`` forks ``processes`` children and returns when all have ended after SIGTERM or SIGINT; the second signal
-    cuts running jobs off (they are handed back), the third kills. ``attach`` is entered in each child around its pool:
-    the place to wire telemetry. Call it from a process without threads and without a running event loop."""
+    """``run`` starts the children and returns when all have ended after SIGTERM or SIGINT; the second signal cuts running
+    jobs off (they are handed back), the third kills. SIGHUP replaces all children, one after the other, by new ones with the
+    code that is on the disk; SIGTSTP quiets them: they take no more jobs.
 
-    def __init__(self, config: WorkerConfig, settings: Settings, *, attach: Attach | None = None) -> None:
-        self._config = config
-        self._settings = settings
-        self._attach = attach
+    ``equip`` names a function, ``module:function``, that each child calls first with its ``Commission``: the place to set
+    logging up, to import the job classes, and to answer with what belongs around the pool, such as telemetry. Without it
+    the modules of ``imports`` are imported. ``page`` is the module that serves ``http_port``, see ``Page``. Call ``run`` in the
+    main thread.
+    """
+
+    def __init__(self, config: WorkerConfig, settings: Settings, *, equip: str = "", page: str = "") -> None:
         jobs = settings.jobs
-        self._queues = QueueOrder(config.settings.queues, jobs.default_queue).names
+        self._settings = settings
+        self._equip = equip
         self._store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=settings.security.allow_evicting_server)
-        self._retention = retention_of(jobs)
-        self._members = [self._place(number) for number in range(config.settings.processes)]
-        self._retiring: list[Member] = []
-        """Those whose places others have taken."""
-        self._untold: list[Crash] = []
-        """Crashes that no child has announced yet: the supervisor has no telemetry of its own."""
-        self._operations: deque[tuple[str, float, str]] = deque(maxlen=OPERATIONS_PER_ORDER)
-        """Round trips that no child has measured yet."""
-        self._store.observer = lambda *told: self._operations.append(told)
+        self._estate = Estate(self._store, retention_of(jobs))
+        self._places = [
+            Place(name, number, each, self._store, jobs.default_queue)
+            for name, each in config.by_set().items()
+            for number in range(each.settings.processes)
+        ]
+        self._rollout = Rollout(self._places, self._relieve)
+        self._starter = Starter()
+        self._page_module, self._http = page, (config.settings.http_host, config.settings.http_port)
+        self._page: Page | None = None
+        self._children = 0
+        """How many were started so far."""
+        self._ends = dict.fromkeys(END_REASONS, 0)
+        self._ever_ran = False
+        self._fatal: RfJobsError | None = None
         self._signals = 0
+        self._hang_ups = 0
+        self._on_terminal = os.isatty(0)
+        self._quieted = False
+        self._quiet = False
         self._wakeup = socket.socketpair()
 
     def run(self) -> int:
-        """Supervise until told to stop; answers with the exit code. Raises ``BackendError`` where the server is not fit
-        at the start."""
+        """Supervise until told to stop; answers with the exit code. Raises ``BackendError`` where the server is not fit at the
+        start, ``ConfigError`` where the first children cannot begin, ``WorkerError`` where the port cannot be had, or no
+        child ever began."""
         self._store.run(self._store.commands.ping())
+        host, port = self._http
+        if self._page_module and port is not None:
+            self._page = Page(self._page_module, self._settings, host, port, self._starter)
         for end in self._wakeup:
             end.setblocking(False)
         previous = {s: signal.signal(s, self._on_signal) for s in STOP_SIGNALS}
+        for number, handler in ((signal.SIGHUP, self._on_hang_up), (signal.SIGTSTP, self._on_quiet)):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup, and programs with a meaning of their own, keep it
+                previous[number] = signal.signal(number, handler)
         previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         old_fd = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
-        gc.collect()
-        gc.freeze()  # what is shared with the children stays shared: no collection writes to it
         try:
-            while not (self._signals and not any(m.alive for m in self._all)):
+            while not (self._signals and not self._members):
                 self._round()
                 self._sleep()
         finally:
             signal.set_wakeup_fd(old_fd)
             for number, handler in previous.items():
                 signal.signal(number, handler)
+            for end in self._wakeup:
+                end.close()
+            if self._page is not None:
+                self._page.close()
             self._store.close()
+        if self._fatal is not None:
+            raise self._fatal
         return 0
+
+    # --- signals -------------------------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, frame: Any) -> None:
         self._signals += 1
         self._pass_on()
 
+    def _on_hang_up(self, number: int, frame: Any) -> None:
+        if self._on_terminal and not os.isatty(0):  # it was closed, and this does not outlive it
+            self._on_signal(number, frame)
+        self._hang_ups += 1
+
+    def _on_quiet(self, number: int, frame: Any) -> None:
+        self._quieted = True
+
     def _pass_on(self) -> None:
         """Each child gets each signal once, also the one that comes between two lines of ours."""
-        for member in self._all:
-            while member.alive and member.signals < self._signals:
-                member.signals += 1
-                os.kill(member.pid, signal.SIGTERM if member.signals < 3 else signal.SIGKILL)
-                member.leaving = member.leaving or mono()
+        for member in self._members:
+            member.signal(self._signals)
 
     def _sleep(self) -> None:
         ready, _, _ = select.select([self._wakeup[0]], [], [], TICK_SECONDS)
@@ -133,147 +140,188 @@ class Supervisor:
             with contextlib.suppress(BlockingIOError):
                 self._wakeup[0].recv(4096)
 
-    def _round(self) -> None:
-        now = mono()
-        self._pass_on()
-        for member in self._all:
-            if member.alive:
-                self._reap(member)
-            if member.alive:
-                self._beat(member, now)
-                self._enforce(member, now)
-        for member in self._members:
-            if not member.alive and not self._signals and now >= member.start_at and not self._port_is_taken(member):
-                self._spawn(member)
+    # --- the round -----------------------------------------------------------------------------------------------
 
     @property
-    def _all(self) -> list[Member]:
-        return [*self._members, *self._retiring]
+    def _members(self) -> list[Member]:
+        return [member for place in self._places for member in place.members]
 
-    def _place(self, number: int) -> Member:
-        return Member(number, LeaseTable(table_capacity(self._config), self._queues, shared=True))
+    def _round(self) -> None:
+        self._pass_on()
+        self._heed()
+        for member in self._members:
+            if member.process.poll() is not None:
+                self._bury(member)
+                continue
+            now = mono()
+            self._beat(member, now)
+            self._enforce(member, now)
+            self._report(now)
+        now = mono()
+        if not self._signals:
+            self._staff(now)
+            self._rollout.step(now)
+        self._report(now)
+
+    def _heed(self) -> None:
+        """Do what signals asked for."""
+        if self._signals:
+            self._rollout.give_up()
+            return
+        if self._quieted:
+            self._quieted, self._quiet = False, True
+            self._rollout.give_up()
+            log.info("quiet: no more jobs are taken; SIGTERM stops, SIGHUP starts new processes that take jobs again")
+            for member in self._members:
+                member.next_beat = 0.0  # they are told with it
+        if self._hang_ups:
+            self._hang_ups, self._quiet = 0, False
+            self._rollout.begin()
+
+    def _staff(self, now: float) -> None:
+        """See that there is somebody in each place, and that who is worn out is relieved."""
+        for place in self._places:
+            member = place.current
+            if member is None:
+                if now >= place.start_at and not self._quiet:
+                    place.current = self._start(place)
+            elif place.successor is not None:
+                if place.successor.ready_at:
+                    self._hand_over(place)
+            elif not self._quiet and place.predecessor is None and now >= place.start_at and (why := member.worn_out(now)):
+                self._relieve(member, why)
+
+    def _report(self, now: float) -> None:
+        if self._page is None:
+            return
+        children = [
+            Child(
+                place.name, member.pid, self._page.readings(member.number), member is place.current,
+                member.pulse.slots, member.pulse.busy,
+            )
+            for place in self._places for member in place.members
+        ]  # fmt: skip
+        troubles = [why for place in self._places if (why := place.stalled(now))]
+        self._page.round(Roll(children, troubles, len(self._places), dict(self._ends)))
 
     # --- life and death ------------------------------------------------------------------------------------------
 
-    def _spawn(self, member: Member) -> None:
-        member.table.clear()
+    def _start(self, place: Place) -> Member | None:
+        """Start a child; None where the system could not, which counts as a death."""
+        table = LeaseTable.shared(table_capacity(place.config), place.queues)
         ours, theirs = socket.socketpair()
-        config = self._config
-        if config.settings.http_port and config.settings.processes > 1:
-            config = config.http(config.settings.http_port + member.number, config.settings.http_host)
-        parent = os.getpid()
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                ours.close()
-                for other in self._all:
-                    if other.pipe is not None:
-                        other.pipe.close()
-                code = run_child(config, self._settings, member.table, theirs, self._attach, parent)
-            except BaseException:
-                log.exception("the worker process failed")
-            finally:
-                logging.shutdown()
-                os._exit(code)
-        theirs.close()
-        member.pid, member.pipe, member.started = pid, OrderPipe(ours), mono()
-        member.leaving, member.guilty, member.next_beat = 0.0, set(), 0.0
-        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        settings = self._config.settings
-        member.beater = Beater(
-            self._store,
-            member.table,
-            lease=settings.lease_seconds,
-            grace=settings.grace_seconds,
-            facts=worker_facts(self._queues, pid),
-        )
-        log.info("started worker process %d", pid)
-
-    def _reap(self, member: Member) -> None:
-        pid, status = os.waitpid(member.pid, os.WNOHANG)
-        if pid == 0:
-            return
-        lived = mono() - member.started
-        code = os.waitstatus_to_exitcode(status)
-        member.pid = 0
-        if member.pipe is not None:
-            member.pipe.close()
-            member.pipe = None
-        held = member.table.held()
-        if code != 0 or held:
-            cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            log.error("worker process %d died (%s) holding %d jobs", pid, cause, len(held))
-            self._settle(member, held, cause)
-        if member in self._retiring:
-            self._retiring.remove(member)
-            return
-        member.quick_deaths = 0 if lived > HEALTHY_AFTER_SECONDS or code == 0 else member.quick_deaths + 1
-        pause = min(RESPAWN_CAP_SECONDS, 0.5 * 2 ** (member.quick_deaths - 1)) if member.quick_deaths else 0.0
-        member.start_at = mono() + pause
-
-    def _settle(self, member: Member, held: list[Held], cause: str) -> None:
-        """Give back what the dead worker held: suspects count a crash, the others go back as if never fetched."""
-        worker = member.table.pulse().worker
-        started = {h.id for h in held if h.state == STARTED}
-        suspects = member.guilty & started or started
-        if member.guilty:
-            cause = "it ran past its timeout and could not be stopped"
-        error = transitions.crash_report(worker, f"its worker process died: {cause}")
-        crashes = self._config.settings.max_crashes
-        endings = [
-            Ending("crash", h.queue, h.id, h.token, crashes, cause, error)
-            if h.id in suspects
-            else Ending("release", h.queue, h.id, h.token)
-            for h in held
-        ]
+        self._children += 1
         try:
-            if endings:
-                verdicts = self._store.run(self._store.commands.finish(endings, self._retention))
-                self._untold += [
-                    Crash(e.queue, e.id, e.token)
-                    for e, done in zip(endings, verdicts, strict=True)
-                    if done and e.verb == "crash"
-                ]
-            self._store.run(self._store.commands.bye(worker))
-        except RfJobsError as problem:
-            log.warning(
-                "could not hand back the jobs of process %d: %s; their leases will run out", member.number, problem
+            with theirs:
+                fds = theirs.fileno(), table.fd
+                process = self._starter.start("rf_jobs.worker.child_main", place.name, *map(str, fds), fds=fds)
+        except OSError as error:
+            ours.close()
+            table.close()
+            self._could_not_start(place, f"could not be started: {error}", None)
+            return None
+        member = Member(place, table, process, OrderPipe(ours), self._children)
+        member.generation = self._rollout.generation
+        member.pipe.send(
+            Commission(
+                name=place.name,
+                settings=self._settings,
+                worker=place.settings,
+                capacity=table.capacity,
+                parent=os.getpid(),
+                equip=self._equip,
+                path=sys.path,
+                port=self._page.port if self._page is not None else 0,
+                readings=self._page.readings(member.number) if self._page is not None else "",
             )
+        )
+        log.info("started worker process %d%s", process.pid, f" for {place.name}" if len(self._places) > 1 else "")
+        return member
+
+    def _relieve(self, member: Member, why: str) -> None:
+        """Start another in its place; it retires when that one is ready."""
+        log.info("replacing worker process %d: %s", member.pid, why)
+        member.why = why
+        member.place.successor = self._start(member.place)
+
+    def _hand_over(self, place: Place) -> None:
+        member = place.hand_over()
+        if member is not None:
+            member.retiring = True
+            member.tell(Order(None, unextended=member.beater.unextended, retire=True))
+
+    def _bury(self, member: Member) -> None:
+        """It has ended: why, what becomes of its jobs, and what of its place."""
+        place, code, failure = member.place, member.process.returncode, member.last_words()
+        cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        held = member.table.held()
+        expected = bool(member.signals) or member.retiring
+        place.remove(member)
+        if code != 0 or held:
+            if member.ready_at or held:
+                log.error("worker process %d died (%s) holding %d jobs", member.pid, cause, len(held))
+            self._estate.settle(member, held, cause)
+        member.close()
+        if expected:
+            self._ends["stopped" if member.signals else "rolled" if member.why == "rolling restart" else "recycled"] += 1
+            return
+        if not member.ready_at:
+            why = f"did not start: {failure.message}" if failure is not None else f"died at its start ({cause})"
+            self._could_not_start(place, why, failure.error() if failure is not None else None)
+            return
+        self._ends["crashed"] += 1
+        if code == 0 or mono() - member.ready_at > HEALTHY_AFTER_SECONDS:
+            place.recovered()
+        else:
+            place.failed(f"died ({cause})")
+
+    def _could_not_start(self, place: Place, why: str, error: RfJobsError | None) -> None:
+        self._ends["not_started"] += 1
+        pause = place.failed(why)
+        log.error(
+            "worker process %s %s; start %d in a row that failed, the next is in %.1f s",
+            place.name, why, place.failures, pause,
+        )  # fmt: skip
+        self._rollout.failed(why)
+        if self._ever_ran or self._fatal is not None:
+            return
+        if isinstance(error, ConfigError):
+            self._fatal = error  # no pause would help
+        elif place.failures >= MAX_START_FAILURES:
+            text = f"no worker process could be started: the last of {place.failures} {why}; mend that and run it again"
+            self._fatal = WorkerError(text) if error is None else type(error)(text)
+        if self._fatal is not None:
+            self._on_signal(signal.SIGTERM, None)
 
     # --- heartbeats and limits -----------------------------------------------------------------------------------
 
     def _beat(self, member: Member, now: float) -> None:
-        if member.beater is not None and member.beater.pause <= BEAT_SECONDS:
+        if member.beater.pause <= BEAT_SECONDS:
             member.next_beat = min(member.next_beat, member.beaten + BEAT_SECONDS)
-        if now < member.next_beat or member.beater is None or not member.table.pulse().worker:
+        if now < member.next_beat or not member.pulse.worker:
             return
         member.beaten, member.next_beat = now, now + member.beater.pause
-        beaten = member.beater.beat()
-        crashes, rest = self._untold[:CRASHES_PER_ORDER], self._untold[CRASHES_PER_ORDER:]
-        order = Order(beaten, crashes, list(self._operations), member.beater.unextended, member.retiring)
-        if self._tell(member, order):
-            self._untold = rest
-            self._operations.clear()
-
-    def _tell(self, member: Member, order: Order) -> bool:
-        if member.pipe is not None and member.pipe.send(order):
-            return True
-        log.warning("worker process %d does not read its orders", member.pid)
-        return False
+        self._estate.beat(member, quiet=self._quiet)
+        if not member.ready_at and not member.beater.failures and member.pulse.state in (RUNNING, STUCK, QUIET):
+            member.ready_at = now
+            self._ever_ran = True
+        if member.ready_at and now - member.ready_at > HEALTHY_AFTER_SECONDS:
+            member.place.recovered()
 
     def _enforce(self, member: Member, now: float) -> None:
-        settings = self._config.settings
+        settings = member.place.settings
         limit = settings.grace_seconds + KILL_MARGIN_SECONDS
         held = member.table.held()
         overdue = {h.id for h in held if h.state == STARTED and now > h.deadline + limit}
         if overdue:
-            log.error(
-                "killing worker process %d: jobs %s ran past timeout and grace", member.pid, ", ".join(sorted(overdue))
-            )
+            jobs = ", ".join(sorted(overdue))
+            log.error("killing worker process %d: jobs %s ran past timeout and grace", member.pid, jobs)
             member.guilty = overdue
-            os.kill(member.pid, signal.SIGKILL)
+            member.kill()
+            return
+        if not member.ready_at and now - member.started > START_SECONDS:
+            log.error("killing worker process %d: it has not begun within %.0f s", member.pid, START_SECONDS)
+            member.kill()
             return
         if member.retiring and not self._signals:
             member.leaving = 0.0 if held else member.leaving or now  # its jobs' own timeouts are limit enough
@@ -281,48 +329,4 @@ class Supervisor:
             patience = settings.shutdown_timeout_seconds + settings.grace_seconds + 10
             if now - member.leaving > patience:
                 log.error("killing worker process %d: it did not stop within %.0f s", member.pid, patience)
-                os.kill(member.pid, signal.SIGKILL)
-            return
-        # One after the other in each place: however long jobs take, there are at most twice the processes.
-        if not member.retiring and self._predecessor(member) is None and (why := self._worn_out(member)):
-            log.info("replacing worker process %d: %s", member.pid, why)
-            self._retire(member)
-
-    def _retire(self, member: Member) -> None:
-        """Have it end when its jobs have; meanwhile another takes its place."""
-        member.retiring = True
-        self._members[self._members.index(member)] = self._place(member.number)
-        self._retiring.append(member)
-        self._tell(member, Order(None, unextended=member.beater.unextended if member.beater else 0, retire=True))
-
-    def _predecessor(self, member: Member) -> Member | None:
-        return next((m for m in self._retiring if m.number == member.number), None)
-
-    def _port_is_taken(self, member: Member) -> bool:
-        """Whether it would listen where its predecessor, by what that last reported, still does."""
-        before = self._predecessor(member)
-        return bool(self._config.settings.http_port and before is not None and before.table.pulse().port)
-
-    def _worn_out(self, member: Member) -> str:
-        settings = self._config.settings
-        pulse = member.table.pulse()
-        if not pulse.worker:
-            return ""  # it has not begun
-        if settings.max_jobs is not None and pulse.done >= settings.max_jobs:
-            return f"it has run {pulse.done} jobs (max_jobs)"
-        if settings.max_memory_mb is not None:
-            used = resident_mb(member.pid)
-            if used > settings.max_memory_mb:
-                return f"it uses {used:.0f} MB (max_memory_mb)"
-        if pulse.state == STUCK:
-            return "too many of its threads are stuck"
-        return ""
-
-
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process; 0 where the system does not say (anything but Linux)."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return 0.0
+                member.kill()

@@ -240,7 +240,7 @@ async def test_poison_bytes_bury_that_job_alone(manager: QueueManager, data: byt
 async def test_a_missing_envelope_and_a_newer_one(manager: QueueManager) -> None:
     gone, newer = await manager.dispatch(jobs.Add(a=1, b=1)), await manager.dispatch(jobs.Add(a=2, b=2))
     await manager.store.client.delete(manager.store.keys.of("job", str(gone)))
-    await manager.store.client.set(manager.store.keys.of("job", str(newer)), b'{"v":2,"id":"x"}')
+    await manager.store.client.set(manager.store.keys.of("job", str(newer)), b'{"v":3,"id":"x"}')
     async with WorkerPool(WorkerConfig(queues=[QUEUE]), manager):
 
         async def ended() -> bool:

@@ -62,7 +62,7 @@ async def test_one_damaged_envelope_costs_its_own_job_alone(manager: QueueManage
 
 async def test_an_envelope_of_a_newer_version_is_parked(manager: QueueManager, ends: list[ev.AttemptEnded]) -> None:
     job = await manager.dispatch(jobs.Add(a=1, b=1))
-    await spoil(manager, job, b'{"v":2,"id":"x"}')
+    await spoil(manager, job, b'{"v":3,"id":"x"}')
     assert await manager.pop_batch(QUEUE, 10) == []
     assert [type(event) for event in ends] == [ev.JobParked]
     record = await manager.job(job)

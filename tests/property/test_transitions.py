@@ -152,7 +152,7 @@ class Machine(RuleBasedStateMachine):
             assert sorted(known) == list(range(len(drafts)))
             self.model.count(queue, "deduplicated", len(drafts))
         else:
-            assert known == []
+            assert known == {}
 
     @rule(data=st.data())
     def time_passes_for_a_scheduled_job(self, data: st.DataObject) -> None:

@@ -232,3 +232,11 @@ class Effect(Job, queue=QUEUE, timeout=30, max_attempts=50, backoff=0.05):
             await client.rpush(f"x:{self.number}", ctx.token)
         if self.seconds:
             await asyncio.sleep(self.seconds)
+
+
+class Pids(Job, queue=QUEUE, many=50, many_wait=30):
+    """Runs together with others; answers with the process in which it did."""
+
+    @classmethod
+    async def handle_many(cls, jobs: list[Pids], ctxs: list[JobContext]) -> list[int]:
+        return [os.getpid() for _ in jobs]

@@ -19,6 +19,6 @@ def test_a_number_instead_of_settings() -> None:
 
 
 def test_the_typed_keywords_are_those_that_are_taken() -> None:
-    taken = {*config._DURATIONS, *config._PLAIN, "queues"}
+    taken = {*config._DURATIONS, *config._PLAIN, "queues", "sets"}
     assert set(get_type_hints(config.WorkerOptions)) == taken
     assert {config._DURATIONS.get(name, name) for name in taken} == set(get_type_hints(WorkerSettings))

@@ -13,6 +13,7 @@ from rf_jobs.cli.session import Session
 from rf_jobs.words.config import Entry, mask_url
 from rf_jobs.words.config_keys import KEYS, did_you_mean
 from rf_jobs.words.errors import ConfigError
+from rf_jobs.words.secret_keys import mask_keys
 
 
 @click.command
@@ -46,7 +47,7 @@ def _belongs(path: str, key: str) -> bool:
 def _shape(entry: Entry) -> dict[str, Any]:
     origin = entry.origin
     return {
-        "value": _masked(entry.value),
+        "value": mask_keys(entry.value) if entry.key.is_secret else _masked(entry.value),
         "origin": origin.kind,
         "from": origin.name or None,
         "variable": entry.key.variable,

@@ -1,22 +1,16 @@
 -- Cancels a job before it runs, or asks its worker to stop it.
--- ARGV: id, queue by the envelope, reason, keep count, keep age ms.
--- Reply: {state it was in, or ''; 1 when something was done}
-local id, reason = ARGV[1], ARGV[3]
-local mkey = P .. 'meta:' .. id
+-- ARGV: id, queue by the envelope, reason, retention (8 numbers).
+-- Reply: {state it was in, or ''; 1 when something was done; effects; left in the outbox}
+local id, queue, reason = ARGV[1], ARGV[2], ARGV[3]
+retained = retention(4)
 local m = meta_of(id, 'state', 'token')
-local queue = ARGV[2]
 if m[1] == 'running' then
-  redis.call('HSET', mkey, 'cancel', reason)
-  local key = P .. 'cancels:' .. (string.match(m[2] or '', '^[^.]+') or '')
-  redis.call('SADD', key, id)
-  redis.call('PEXPIRE', key, 3600000)
-  return {'running', 1}
+  ask_to_stop(id, m[2], reason)
+  return {'running', 1, EFFECTS, 0}
 end
-local WAITING = {{'ready', 'ready'}, {'later', 'scheduled'}, {'parked', 'parked'}, {'blocked', 'blocked'}}
-for _, pair in ipairs(WAITING) do
-  if redis.call('ZREM', P .. pair[1] .. ':' .. queue, id) == 1 then
-    conclude(queue, 'cancelled', id, reason, {tonumber(ARGV[4]), tonumber(ARGV[5])})
-    return {pair[2], 1}
-  end
+local state = take_waiting(queue, id)
+if state then
+  conclude(queue, 'cancelled', id, reason, retained)
+  return {state, 1, EFFECTS, run_work()}
 end
-return {m[1] or '', 0}
+return {m[1] or '', 0, EFFECTS, 0}

@@ -5,14 +5,10 @@
 --   Any other group is one job: verb, queue, id, token, number, reason, error (JSON or ''), span (traceparent or '').
 --     retry   number = delay ms                              snooze  number = delay ms
 --     bury, discard, expire, park, release                   crash   number = max crashes
--- Reply: for each job a number: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held,
+-- Reply: {verdicts, effects, left in the outbox}. A verdict for each job: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held,
 --   3 cancelled instead of what was asked (it had been asked to stop), 4 buried instead (its last crash).
-local keep = {
-  completed = {tonumber(ARGV[1]), tonumber(ARGV[2])},
-  dead = {tonumber(ARGV[3]), tonumber(ARGV[4])},
-  cancelled = {tonumber(ARGV[5]), tonumber(ARGV[6])},
-  expired = {tonumber(ARGV[7]), tonumber(ARGV[8])},
-}
+local keep = retention(1)
+retained = keep
 local replies = {}
 local now = int(NOW)
 
@@ -22,9 +18,9 @@ local CANCELLED, BURIED = 3, 4
 
 -- The fence. Only the holder of the current token may move a job; a token with a '!' before it has been used up.
 local function check(id, token, used)
-  local current = redis.pcall('HGET', META .. id, 'token')
-  if current == token then return 1 end
-  if current == used then return 2 end
+  local m = meta_of(id, 'token', 'links')
+  if m[1] == token then return 1, m[2] end
+  if m[1] == used then return 2 end
   return 0
 end
 
@@ -40,7 +36,7 @@ end
 local function end_as(state, queue, id, reason, err)
   redis.call('ZREM', P .. 'running:' .. queue, id)
   keep_error(id, err)
-  conclude(queue, state, id, reason, keep[state])
+  conclude(queue, state, id, reason, keep)
 end
 
 local verbs = {}
@@ -112,15 +108,20 @@ while i <= #ARGV do
     local used = '!' .. token
     local ttl = verb == 'result' and ARGV[i + 4]
     i = i + (ttl and 5 or 4)
-    local ids, done = {}, 0
+    local ids, done, linked = {}, 0, {}
     for _ = 1, n do
       local id = ARGV[i]
-      local verdict = check(id, token, used)
+      local verdict, links = check(id, token, used)
       replies[#replies + 1] = verdict
       if verdict == 1 then
         redis.call('HSET', META .. id, 'state', 'completed', 'token', used, 'finished', now)
         done = done + 1
         ids[done] = id
+        if links then
+          leave(id, links)
+          linked[id] = links
+          if ttl then RESULTS[id] = ARGV[i + 1] end
+        end
         if ttl then
           redis.call('SET', P .. 'result:' .. id, ARGV[i + 1], 'PX', ttl)
           redis.call('SADD', P .. 'extras', id)
@@ -130,12 +131,13 @@ while i <= #ARGV do
     end
     if done > 0 then
       many('ZREM', P .. 'running:' .. queue, ids)
-      shelve(queue, 'completed', ids, keep.completed)
+      shelve(queue, 'completed', ids, keep, linked)
     end
   else
     local id, token = ARGV[i + 2], ARGV[i + 3]
-    local verdict = check(id, token, '!' .. token)
+    local verdict, links = check(id, token, '!' .. token)
     if verdict == 1 then
+      if links then leave(id, links) end
       -- A job that was asked to stop does not run again, whatever became of the attempt.
       redis.call('HSET', META .. id, 'token', '!' .. token)
       local reason = ARGV[i + 5]
@@ -153,4 +155,4 @@ while i <= #ARGV do
     i = i + 8
   end
 end
-return replies
+return {replies, EFFECTS, run_work()}

@@ -1,6 +1,11 @@
--- Keeps something with a running job: progress or a checkpoint. ARGV: family, id, token, value. Reply: 1, or 0: stale.
-local id = ARGV[2]
+-- Keeps something with a running job: a checkpoint, or what a step of it answered with.
+-- ARGV: family, id, token, value, name of the step ('' where the family has one value). Reply: 1, or 0: stale.
+local family, id, field = ARGV[1], ARGV[2], ARGV[5]
 if redis.call('HGET', P .. 'meta:' .. id, 'token') ~= ARGV[3] then return 0 end
-redis.call('SET', P .. ARGV[1] .. ':' .. id, ARGV[4])
+if field == '' then
+  redis.call('SET', P .. family .. ':' .. id, ARGV[4])
+else
+  redis.call('HSET', P .. family .. ':' .. id, field, ARGV[4])
+end
 redis.call('SADD', P .. 'extras', id)
 return 1

@@ -3,9 +3,10 @@
 -- became of it: 0 ready again, 1 dead, 2 cancelled.
 local function crash(queue, id, max, reason, err, keep, token)
   local mkey = P .. 'meta:' .. id
-  local m = meta_of(id, 'attempt', 'epoch', 'score', 'cancel')
+  local m = meta_of(id, 'attempt', 'epoch', 'score', 'cancel', 'links')
   local crashes = bump(mkey, 'crashes', 1)
   redis.call('ZREM', P .. 'running:' .. queue, id)
+  if m[5] then leave(id, m[5]) end
   if not string.find(err, '"attempt":', 1, true) then
     -- Whoever reports the death of a process does not know what it was doing.
     local worker = string.match(token, '^[%w]+') or ''
@@ -16,11 +17,11 @@ local function crash(queue, id, max, reason, err, keep, token)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
   if m[4] then -- it was asked to stop: it does not run again
-    conclude(queue, 'cancelled', id, m[4], keep.cancelled)
+    conclude(queue, 'cancelled', id, m[4], keep)
     return crashes, 2
   end
   if crashes >= max then
-    conclude(queue, 'dead', id, 'poison', keep.dead)
+    conclude(queue, 'dead', id, 'poison', keep)
     return crashes, 1
   end
   redis.call('HSET', mkey, 'state', 'ready')

@@ -60,6 +60,16 @@ local function band(priority)
   return (3 - priority) * BAND
 end
 
+-- What else follows from a script's change. `WORK` is done at its end, see settle.lua; `EFFECTS` are for the caller to
+-- announce: flat event, queue, id, class, detail.
+local WORK, EFFECTS = {}, {}
+local RESULTS = {} -- by id, of jobs that complete: for those that wait for them
+
+local function effect(event, queue, id, class, detail)
+  local n = #EFFECTS
+  EFFECTS[n + 1], EFFECTS[n + 2], EFFECTS[n + 3], EFFECTS[n + 4], EFFECTS[n + 5] = event, queue, id, class, detail
+end
+
 -- Leaves a few tokens for workers that block on this queue.
 local function wake(queue, n)
   local key = P .. 'wake:' .. queue
@@ -90,6 +100,22 @@ local function keep_error(id, text)
   redis.call('SADD', P .. 'extras', id)
 end
 
+local SPACING = 5120 -- of the jobs of one key, in a queue that serves keys in turn: ticks of a score, at weight 1
+
+-- The place (within its band) of a job that takes its turn by a key, 'weight:key'. Start-time fair queueing: a key's jobs
+-- stand apart by 1/weight, from where the queue is now, however many of them came at once.
+local function turn(queue, fair)
+  local weight, key = string.match(fair, '^(%d+):(.+)$')
+  local fkey = P .. 'fair:' .. queue
+  if redis.call('ZCARD', P .. 'ready:' .. queue) == 0 then redis.call('UNLINK', fkey) end
+  local f = redis.call('HMGET', fkey, '!', key)
+  local at = math.max(number(f[1]), number(f[2]))
+  if at == 0 then at = NOW * 512 end
+  redis.call('HSET', fkey, key, int(at + math.max(1, math.floor(SPACING / math.max(1, number(weight))))))
+  redis.call('PEXPIRE', fkey, 86400000)
+  return at
+end
+
 -- Makes ids ready again, each at a fresh place at the end of its priority's band.
 local function make_ready(queue, ids)
   local n = #ids
@@ -97,9 +123,11 @@ local function make_ready(queue, ids)
   local first = reserve(n)
   local args = {}
   for i = 1, n do
-    local priority = tonumber(meta_of(ids[i], 'priority')[1] or '') or 1
+    local m = meta_of(ids[i], 'priority', 'links')
+    local fair = m[2] and string.match(m[2], ' f(%S+)')
     redis.call('HSET', P .. 'meta:' .. ids[i], 'state', 'ready')
-    args[2 * i - 1] = int(band(priority) + first + i - 1)
+    if fair then redis.call('HSET', P .. 'meta:' .. ids[i], 'since', int(NOW * 512)) end
+    args[2 * i - 1] = int(band(tonumber(m[1] or '') or 1) + (fair and turn(queue, fair) or first + i - 1))
     args[2 * i] = ids[i]
   end
   many('ZADD', P .. 'ready:' .. queue, args)
@@ -117,7 +145,7 @@ local function erase(ids)
     gone[#gone + 1] = P .. 'meta:' .. ids[i]
     if flags[i] == 1 then
       extras[#extras + 1] = ids[i]
-      for _, family in ipairs({'errors:', 'timeline:', 'result:', 'progress:', 'checkpoint:'}) do
+      for _, family in ipairs({'errors:', 'timeline:', 'result:', 'progress:', 'checkpoint:', 'parents:', 'inputs:', 'undone:'}) do
         gone[#gone + 1] = P .. family .. ids[i]
       end
     end
@@ -161,23 +189,34 @@ end
 
 local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expired = 'expired'}
 
+-- A call's retention: eight numbers from ARGV[at] on.
+local function retention(at)
+  local keep = {}
+  for i, state in ipairs({'completed', 'dead', 'cancelled', 'expired'}) do
+    keep[state] = {tonumber(ARGV[at + 2 * i - 2]), tonumber(ARGV[at + 2 * i - 1])}
+  end
+  return keep
+end
+
 -- Puts jobs that were just taken from where they stood among the finished of their queue, and counts it there.
--- keep: {count, age ms}
-local function shelve(queue, state, ids, keep)
+-- links: by id, what hangs on those that have any, see links.lua.
+local function shelve(queue, state, ids, keep, links)
   local args = {}
   for i = 1, #ids do
     args[2 * i - 1] = int(NOW)
     args[2 * i] = ids[i]
+    if links[ids[i]] then WORK[#WORK + 1] = {'over', ids[i], state, links[ids[i]], RESULTS[ids[i]]} end
   end
   many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
   count(queue, state, #ids)
   announce(ids, state)
-  collect(queue, FAMILY[state], state, keep[1], keep[2])
+  collect(queue, FAMILY[state], state, keep[state][1], keep[state][2])
 end
 
 -- The same for one job that did not complete, with the reason.
 local function conclude(queue, state, id, reason, keep)
+  local links = meta_of(id, 'links')[1]
   redis.call('HSET', P .. 'meta:' .. id, 'state', state, 'queue', queue, 'finished', int(NOW), 'reason', reason)
   if state == 'dead' then note(id, 'dead', reason) end
-  shelve(queue, state, {id}, keep)
+  shelve(queue, state, {id}, keep, {[id] = links})
 end

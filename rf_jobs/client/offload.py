@@ -1,0 +1,203 @@
+"""The claim check: payloads above a size go to a payload store, and the envelope says where they are.
+
+A payload is written down in the server first, then stored, then its job is dispatched; so whatever dies in between, the
+sweep finds it. Its name is made for one dispatch alone, which is why nothing is removed that another dispatch needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import inspect
+import logging
+import secrets
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from rf_jobs.client.payloads import FilePayloads, PayloadStore
+from rf_jobs.client.protection import Protection, too_large
+from rf_jobs.core.transitions import Dispatching
+from rf_jobs.model import envelope
+from rf_jobs.model.envelope import CLOSED_VERSION, Claim, Envelope
+from rf_jobs.model.jobclass import JobClass
+from rf_jobs.store.redis import AsyncStore
+from rf_jobs.words.config_settings import JobsSettings
+from rf_jobs.words.errors import BackendError, ConfigError, MissingPayloadStore, PayloadLost, PayloadTooLarge
+from rf_jobs.words.states import State
+from rf_jobs.words.timing import mono
+
+T = TypeVar("T")
+log = logging.getLogger("rf_jobs.client")
+AT_ONCE = 16
+"""Payloads that one dispatch stores at the same time."""
+STORE_TIMEOUT_SECONDS = 60.0
+PAGE, PAGES = 100, 50
+"""Payloads that a sweep looks at with one call, and how often it does so."""
+LOOK_AGAIN_SECONDS = 600.0
+"""Between two looks whether a payload is still needed."""
+OVER = (State.COMPLETED, State.CANCELLED, State.EXPIRED)
+"""Jobs that never run again. A dead letter may be replayed."""
+
+
+class Offload:
+    """Stores, loads and removes payloads for one manager."""
+
+    def __init__(
+        self, store: AsyncStore, payloads: PayloadStore | None, jobs: JobsSettings, protection: Protection
+    ) -> None:
+        self._store = store
+        self._payloads = payloads
+        self._protection = protection
+        self._max_bytes = jobs.max_payload_bytes
+        self.above = jobs.offload_above_bytes if payloads is not None else None
+        """Payloads of more bytes are stored elsewhere; None: none are."""
+        self._grace_ms = round(jobs.offload_grace_seconds * 1000)
+        self._swept = mono()
+
+    @property
+    def has_store(self) -> bool:
+        """Whether payloads can be loaded."""
+        return self._payloads is not None
+
+    def serves(self, letter: Envelope, data: bytes, entry: JobClass) -> bool:
+        """Whether a parked job of this class could be opened here."""
+        return self._protection.serves(letter, data, entry) and (letter.off is None or self.has_store)
+
+    async def store_large(self, items: Sequence[Dispatching]) -> list[Dispatching]:
+        """The same dispatches, the large payloads among them stored elsewhere. Raises ``BackendError``, or ``PayloadTooLarge``
+        for one that is too large all the same."""
+        result, above = list(items), self.above
+        if above is None:
+            return result
+        found = [(at, envelope.decode(item.draft.data)) for at, item in enumerate(items) if len(item.draft.data) > above]
+        large = [(at, letter) for at, letter in found if len(bytes(letter.args)) > above]
+        if large:
+            await self.put([letter for _, letter in large])
+        for at, letter in large:
+            draft = result[at].draft
+            result[at] = replace(result[at], draft=replace(draft, data=self._protection.signed(letter)))
+        for item in result:
+            if len(item.draft.data) > self._max_bytes:
+                raise PayloadTooLarge(too_large(item.event.job_class, len(item.draft.data), self._max_bytes))
+        return result
+
+    async def put(self, letters: Sequence[Envelope]) -> None:
+        """Store the payloads of envelopes, and put claims in their place. Raises ``BackendError``."""
+        payloads = [bytes(letter.args) for letter in letters]
+        names = [f"{letter.id}.{secrets.token_hex(8)}" for letter in letters]
+        await self._store.run(self._store.commands.payloads_add(names, self._grace_ms))
+        for at in range(0, len(names), AT_ONCE):
+            pairs = zip(names[at : at + AT_ONCE], payloads[at : at + AT_ONCE], strict=True)
+            await _all(self._ask("put", self._payload_store().put(name, data)) for name, data in pairs)
+        for letter, name, data in zip(letters, names, payloads, strict=True):
+            letter.off = Claim(name, len(data), hashlib.sha256(data).hexdigest())
+            letter.args = msgspec.Raw(b"{}")
+            letter.v = CLOSED_VERSION
+
+    async def load(self, letter: Envelope) -> None:
+        """Put an offloaded payload back into its envelope.
+
+        Raises ``MissingPayloadStore`` where none is configured here, ``BackendError`` where it can't be reached, and
+        ``PayloadLost`` where it does not have this payload, or another one.
+        """
+        claim = letter.off
+        if claim is None:
+            return
+        if not claim.ref.startswith(f"{letter.id}."):
+            raise PayloadLost(f"the envelope claims the payload {claim.ref[:100]!r}, which is another job's")
+        data = await self._ask("get", self._payload_store().get(claim.ref))
+        if data is None:
+            raise PayloadLost(
+                f"the payload {claim.ref} ({claim.size} bytes) is not in the payload store; was it removed by hand, or is"
+                " this store not the one that clients use?"
+            )
+        if len(data) != claim.size or hashlib.sha256(data).hexdigest() != claim.sha256:
+            raise PayloadLost(
+                f"the payload {claim.ref} is not what was stored: {len(data)} bytes of another digest, not {claim.size}"
+            )
+        letter.args = msgspec.Raw(data)
+        letter.off = None
+
+    async def sweep(self, look_again: float = LOOK_AGAIN_SECONDS) -> int:
+        """Remove payloads that no job needs any more; answers how many. Each is looked at again after ``look_again`` seconds.
+        Harmless when many do it at once. Raises ``BackendError``, or ``MissingPayloadStore``."""
+        payloads, commands, removed = self._payload_store(), self._store.commands, 0
+        for _ in range(PAGES):
+            due = await self._store.run(commands.payloads_due(PAGE, round(look_again * 1000)))
+            names = [name for name, data, state in due if not _is_needed(name, data, state)]
+            if names:
+                await _all(self._ask("delete", payloads.delete(name)) for name in names)
+                await self._store.run(commands.payloads_drop(names))
+                removed += len(names)
+            if len(due) < PAGE:
+                break
+        return removed
+
+    async def sweep_now_and_then(self, every: float = LOOK_AGAIN_SECONDS / 10) -> None:
+        """What a worker's upkeep calls each time: sweeps once in ``every`` seconds."""
+        now = mono()
+        if self._payloads is None or now - self._swept < every:
+            return
+        self._swept = now
+        try:
+            if removed := await self.sweep():
+                log.info("removed %d offloaded payloads whose jobs are over", removed)
+        except BackendError as error:
+            log.warning("the sweep of offloaded payloads failed: %s; trying again later", error)
+
+    def _payload_store(self) -> PayloadStore:
+        if self._payloads is None:
+            raise MissingPayloadStore(
+                "the payload is offloaded, and no payload store is configured here; set offload_path or offload_store in [jobs]"
+            )
+        return self._payloads
+
+    async def _ask(self, what: str, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                return await answer
+        except (BackendError, ConfigError) as error:
+            raise BackendError(f"the payload store failed ({what}): {error}") from error
+        except Exception as error:  # a client of somebody else's may raise anything
+            raise BackendError(f"the payload store failed ({what}): {type(error).__name__}: {error}") from error
+
+
+async def _all(answers: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; where some fail, raise what the first of them raised."""
+    for done in await asyncio.gather(*answers, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
+
+
+def _is_needed(name: str, data: bytes, state: str) -> bool:
+    if not data or state in OVER:
+        return False
+    letter = envelope.readable(data)
+    # One that can't be read may be of a newer version.
+    return letter is None or (letter.off is not None and letter.off.ref == name)
+
+
+def payloads_of(jobs: JobsSettings) -> PayloadStore | None:
+    """The payload store that the settings name. Raises ``ConfigError``."""
+    if jobs.offload_store is None:
+        if jobs.offload_path is None and jobs.offload_above_bytes is not None:
+            raise ConfigError(
+                "offload_above_bytes is set, and there is no payload store; set offload_path or offload_store in [jobs] too"
+            )
+        return None if jobs.offload_path is None else FilePayloads(jobs.offload_path)
+    if jobs.offload_path is not None:
+        raise ConfigError("offload_path and offload_store are both set; leave one of them out")
+    module, _, name = jobs.offload_store.partition(":")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"offload_store is {jobs.offload_store!r}, which can't be imported: {error}") from error
+    if inspect.isroutine(found) or inspect.isclass(found):
+        found = found()
+    if not all(callable(getattr(found, method, None)) for method in ("put", "get", "delete")):
+        raise ConfigError(f"offload_store is {jobs.offload_store!r}: {found!r} has no put, get and delete")
+    return cast("PayloadStore", found)

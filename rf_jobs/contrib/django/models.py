@@ -1,0 +1,28 @@
+"""The outbox's table."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+
+
+class OutboxJob(models.Model):
+    """A job that a transaction dispatched and no relay has moved yet."""
+
+    seq = models.BigAutoField(primary_key=True, help_text="rows are relayed in this order")
+    id = models.UUIDField(help_text="the job's id")
+    queue = models.CharField(max_length=128)
+    job_class = models.TextField()
+    draft = models.BinaryField(help_text="the dispatch, as rf-jobs packs it")
+    written_at = models.DateTimeField(db_default=Now(), editable=False)
+    problem = models.TextField(
+        null=True, blank=True, help_text="why it cannot be relayed; such a row stays until somebody looks"
+    )  # fmt: skip
+
+    class Meta:
+        db_table = "rf_jobs_outbox"
+        verbose_name = "job in the outbox"
+        verbose_name_plural = "jobs in the outbox"
+
+    def __str__(self) -> str:
+        return f"{self.job_class} {self.id}"

@@ -1,0 +1,240 @@
+-- Dispatches jobs of one queue, priority and due time. The only way into the store.
+--   due: ms or nil; valid: '' or ms after which it expires; jobs: flat id, envelope; opts: nil, or what is asked beyond that:
+--     c  the class's name                       l  links (see links.lua), each with a blank before it
+--     u  {k = digest, m = until: window, start or done, w = ms or 0, c = return, raise, replace or debounce, x = ms}
+--     d  {p = parents, f = if one fails: cancel, run or dead}     b  batch
+--     r  {k = name, n = how many, p = per ms, o = delay, raise or drop}
+--     n  it comes between its one parent and those that wait for that      e  it comes behind its chain's last step
+-- Answers with the ids that are new, and with a flat list of what is to be said of others: index, code, detail.
+
+local function is_over(id)
+  local state = meta_of(id, 'state')[1]
+  return state and FAMILY[state] ~= nil and state
+end
+
+-- Whether the holder of a unique lock still holds it.
+local function holds(holder, mode)
+  if mode == 'window' then return true end
+  if redis.call('EXISTS', P .. 'job:' .. holder) == 0 or is_over(holder) then return false end
+  return mode ~= 'start' or not meta_of(holder, 'epoch')[1]
+end
+
+-- Takes a unique lock for a job that is about to be dispatched. Answers with the holder where another has it, else with nil
+-- and when the job is due.
+local function lock(id, u, due)
+  local key = P .. 'unique:' .. u.k
+  local holder, mode, first = string.match(redis.call('GET', key) or '', '^(%S+) (%a+) (%d+)')
+  first = tonumber(first or '') or NOW
+  if holder and holds(holder, mode) then
+    local m = meta_of(holder, 'queue', 'class', 'epoch')
+    local may = (u.c == 'replace' or u.c == 'debounce') and m[1] and not m[3]
+    if not may or not take_waiting(m[1], holder) then return holder end
+    end_waiting('cancelled', m[1], holder, m[2] or '', 'replaced by ' .. id)
+  else
+    first = NOW
+  end
+  local window = u.w > 0 and u.w or nil
+  if u.c == 'debounce' then
+    due = NOW + u.w
+    if u.x then due = math.min(due, first + u.x) end
+    window = nil
+  end
+  local value = id .. ' ' .. u.m .. ' ' .. int(first)
+  if window then redis.call('SET', key, value, 'PX', int(window)) else redis.call('SET', key, value) end
+  return nil, due
+end
+
+-- When a dispatch limit has its next free slot. The times of the last slots, the newest first.
+local function next_slot(r, due)
+  local last = redis.call('LINDEX', P .. 'slots:' .. r.k, r.n - 1)
+  local at = due or NOW
+  return last and math.max(at, tonumber(last) + r.p) or at
+end
+
+local function take_slot(r, at)
+  local key = P .. 'slots:' .. r.k
+  redis.call('LPUSH', key, int(at))
+  redis.call('LTRIM', key, 0, r.n - 1)
+  redis.call('PEXPIRE', key, int(at - NOW + r.p))
+end
+
+-- What stands in a dispatch's way that can't be helped; nil where nothing does.
+local function obstacle(opts)
+  if opts.d then
+    for _, parent in ipairs(opts.d.p) do
+      if redis.call('EXISTS', P .. 'job:' .. parent, P .. 'batch:' .. parent) == 0 then return 'no_parent', parent end
+    end
+  end
+  if opts.b then
+    local b = redis.call('HMGET', P .. 'batch:' .. opts.b, 'state', 'cancelled')
+    if not b[1] then return 'batch', 'unknown' end
+    if b[2] then return 'batch', 'cancelled' end
+    if b[1] ~= 'running' then return 'batch', b[1] end
+  end
+end
+
+-- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
+local function wait_for(queue, id, class, d, due)
+  local waits, failed = {}, nil
+  for _, parent in ipairs(d.p) do
+    local state = is_over(parent)
+    if not state then
+      local b = redis.call('HMGET', P .. 'batch:' .. parent, 'finished', 'state', 'lenient')
+      if b[1] then state = (b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead' end
+    end
+    if not state then
+      waits[#waits + 1] = parent
+      local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
+      local links = redis.call('HGET', P .. owner .. parent, 'links') or ''
+      if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
+      redis.call('SADD', P .. 'dependents:' .. parent, id)
+    elseif state == 'completed' then
+      local result = redis.call('GET', P .. 'result:' .. parent)
+      if result then redis.call('HSET', P .. 'inputs:' .. id, parent, result) end
+    elseif d.f ~= 'run' then
+      failed = failed or parent .. ' ' .. state
+    end
+  end
+  redis.call('SADD', P .. 'extras', id)
+  if failed then
+    for _, parent in ipairs(waits) do redis.call('SREM', P .. 'dependents:' .. parent, id) end
+    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed)
+    return 'over'
+  end
+  if #waits == 0 then return nil end
+  many('SADD', P .. 'parents:' .. id, waits)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked', 'onfail', d.f)
+  if due then redis.call('HSET', P .. 'meta:' .. id, 'due', int(due)) end
+  redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
+  count(queue, 'blocked', 1)
+  return 'blocked'
+end
+
+-- A job that was put behind `parent` takes over those that wait for that: the next step of a chain.
+local function step_between(id, parent, batch)
+  local from, to = P .. 'dependents:' .. parent, P .. 'dependents:' .. id
+  for _, child in ipairs(redis.call('SMEMBERS', from)) do
+    if child ~= id then
+      redis.call('SREM', from, child)
+      redis.call('SADD', to, child)
+      redis.call('SREM', P .. 'parents:' .. child, parent)
+      redis.call('SADD', P .. 'parents:' .. child, id)
+    end
+  end
+  if redis.call('EXISTS', to) == 1 then
+    redis.call('HSET', P .. 'meta:' .. id, 'links', (redis.call('HGET', P .. 'meta:' .. id, 'links') or '') .. ' k')
+  end
+  if batch and redis.call('HGET', P .. 'batch:' .. batch, 'last') == parent then
+    redis.call('HSET', P .. 'batch:' .. batch, 'last', id)
+  end
+end
+
+-- Puts fresh jobs where they are to stand: among the ready, or by their due time.
+local function place(queue, priority, due, ids, fair)
+  local n, args = #ids, {}
+  if n == 0 then return end
+  if due and due > NOW then
+    local later = P .. 'later:' .. queue
+    local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+    for k = 1, n do
+      args[2 * k - 1] = int(due)
+      args[2 * k] = ids[k]
+    end
+    many('ZADD', later, args)
+    count(queue, 'scheduled', n)
+    -- An idle worker sleeps until the next job is due: wake one if that has become sooner.
+    if not head[2] or due < tonumber(head[2]) then wake(queue, 1) end
+    return
+  end
+  local first = reserve(n)
+  for k = 1, n do
+    args[2 * k - 1] = int(band(priority) + (fair and turn(queue, fair) or first + k - 1))
+    args[2 * k] = ids[k]
+    if fair then redis.call('HSET', P .. 'meta:' .. ids[k], 'since', int(NOW * 512)) end
+  end
+  many('ZADD', P .. 'ready:' .. queue, args)
+  wake(queue, n)
+end
+
+-- What only some dispatches ask for, of one job; before it is placed. Answers with a code and a detail where there is something
+-- to say (refused: nothing was written), and when it is due.
+local REFUSED = {no_parent = true, batch = true, unique = true, limited = true, dropped = true}
+local function prepare(queue, id, opts, due)
+  local code, detail = obstacle(opts)
+  if code then return code, detail end
+  if opts.r then
+    local at = next_slot(opts.r, due)
+    if at > (due or NOW) then
+      if opts.r.o ~= 'delay' then return opts.r.o == 'drop' and 'dropped' or 'limited', int(at - NOW) end
+      due, code, detail = at, 'delayed', int(at - NOW)
+    end
+  end
+  if opts.u then
+    local holder, pushed = lock(id, opts.u, due)
+    if holder then return 'unique', holder end
+    if pushed ~= due then code, detail = 'delayed', int(pushed - NOW) end
+    due = pushed
+  end
+  if opts.r then take_slot(opts.r, due or NOW) end
+  return code, detail, due
+end
+
+local function admit(queue, priority, due, valid, opts, jobs)
+  if opts and opts.e then
+    opts.d = {p = {redis.call('HGET', P .. 'batch:' .. opts.b, 'last') or ''}, f = 'cancel'}
+  end
+  local fresh, said, deferred = {}, {}, nil
+  local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '')
+  local special = opts and (opts.u or opts.d or opts.r or opts.b)
+  local function say(i, code, detail)
+    said[#said + 1], said[#said + 2], said[#said + 3] = i, code, detail or ''
+  end
+  local added = 0
+  for i = 1, #jobs, 2 do
+    local id, mine = jobs[i], due
+    local at = (i + 1) / 2
+    local code, detail
+    if special and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
+      code, detail, mine = prepare(queue, id, opts, due)
+    end
+    if REFUSED[code] then
+      if code == 'unique' then count(queue, 'deduplicated', 1) end
+      say(at, code, detail)
+    elseif redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
+      added = added + 1
+      local mkey = P .. 'meta:' .. id
+      if priority ~= 1 then redis.call('HSET', mkey, 'priority', priority) end
+      if valid ~= '' then redis.call('HSET', mkey, 'exp', int(NOW + tonumber(valid))) end
+      if links and links ~= '' or opts and opts.d then redis.call('HSET', mkey, 'links', links, 'queue', queue, 'class', opts.c or '') end
+      local waits
+      if opts and opts.b then
+        redis.call('SADD', P .. 'pending:' .. opts.b, id)
+        redis.call('HINCRBY', P .. 'batch:' .. opts.b, 'total', 1)
+      end
+      if opts and opts.d then
+        waits = wait_for(queue, id, opts.c or '', opts.d, mine)
+        if waits then code, detail = 'waits', waits end
+        if opts.n and waits == 'blocked' then step_between(id, opts.d.p[1], opts.b) end
+        if opts.e then redis.call('HSET', P .. 'batch:' .. opts.b, 'last', id) end
+      end
+      if code then say(at, code, detail) end
+      if not waits then
+        if mine ~= due then place(queue, priority, mine, {id}, opts and opts.l and string.match(opts.l, ' f(%S+)'))
+        else fresh[#fresh + 1] = id end
+      end
+    else
+      count(queue, 'deduplicated', 1)
+      say(at, 'known')
+    end
+  end
+  if added > 0 then
+    place(queue, priority, due, fresh, opts and opts.l and string.match(opts.l, ' f(%S+)'))
+    redis.call('SADD', P .. 'queues', queue)
+    count(queue, 'dispatched', added)
+  end
+  return added, said
+end
+
+admit_one = function(id, queue, priority, envelope)
+  return admit(queue, priority, nil, '', nil, {id, envelope}) == 1
+end

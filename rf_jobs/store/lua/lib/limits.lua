@@ -1,0 +1,136 @@
+-- Limits on running jobs, and holds (a paused class or key). A limit is referred to by its name, or `name/key` where it
+-- counts for each key; its definition stands in `limit:<name>`. A job that may not start stands in `blocked:<queue>` and, in the
+-- order in which it was ready, in `held:<ref>`; whoever frees the limit takes it from there: nobody polls.
+
+-- A held job back to where it stood. Answers whether it was held there.
+local function unhold(ref, id, score)
+  local m = meta_of(id, 'held', 'queue', 'class')
+  local queue = m[2]
+  if m[1] ~= ref or not queue or redis.call('ZREM', P .. 'blocked:' .. queue, id) == 0 then return false end
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'ready')
+  redis.call('HDEL', P .. 'meta:' .. id, 'held')
+  redis.call('ZADD', P .. 'ready:' .. queue, score, id)
+  wake(queue, 1)
+  count(queue, 'unblocked', 1)
+  effect('unblocked', queue, id, m[3] or '', ref)
+  return true
+end
+
+-- Lets go of at most n jobs that this limit holds. Answers how many.
+local function release(ref, n)
+  local freed = 0
+  while freed < n do
+    local popped = redis.call('ZPOPMIN', P .. 'held:' .. ref)
+    if #popped == 0 then break end
+    if unhold(ref, popped[1], popped[2]) then freed = freed + 1 end
+  end
+  return freed
+end
+
+-- A job stops running, for whatever reason: what it took of concurrency limits is free again.
+local function leave(id, links)
+  for ref in string.gmatch(links, ' l(%S+)') do
+    if redis.call('SREM', P .. 'holders:' .. ref, id) == 1 then release(ref, 1) end
+  end
+end
+
+-- A limit's definition: what an operator set counts before what the code says.
+local function limit_of(ref)
+  local d = redis.call('HMGET', P .. 'limit:' .. string.match(ref, '^[^/]+'), 'C', 'c', 'R', 'r', 'P', 'p', 'a')
+  return {concurrency = tonumber(d[1] or d[2] or ''), rate = tonumber(d[3] or d[4] or ''), per = tonumber(d[5] or d[6] or ''),
+    bucket = d[7] == 'bucket'}
+end
+
+-- How many jobs may start under a rate now, and when the next may.
+local function tokens(ref, limit)
+  if limit.bucket then
+    local b = redis.call('HMGET', P .. 'bucket:' .. ref, 'tokens', 'at')
+    local since = NOW - (tonumber(b[2] or '') or NOW)
+    limit.tokens = math.min(limit.rate, (tonumber(b[1] or '') or limit.rate) + since * limit.rate / limit.per)
+    local whole = math.floor(limit.tokens)
+    return whole, NOW + math.max(1, math.ceil((whole + 1 - limit.tokens) * limit.per / limit.rate))
+  end
+  -- Sliding window: the times of the last starts, the newest first.
+  local key = P .. 'starts:' .. ref
+  local oldest = tonumber(redis.call('LINDEX', key, -1) or '')
+  while oldest and oldest <= NOW - limit.per do
+    redis.call('RPOP', key)
+    oldest = tonumber(redis.call('LINDEX', key, -1) or '')
+  end
+  return math.max(0, limit.rate - redis.call('LLEN', key)), oldest and oldest + limit.per or NOW + limit.per
+end
+
+-- What is free of a limit: {free, at = when a rate frees more (nil where only the end of a job does), ids = {}}
+local function room_under(ref)
+  local limit = limit_of(ref)
+  limit.free, limit.ids = math.huge, {}
+  if limit.concurrency then
+    local key = P .. 'holders:' .. ref
+    limit.free = limit.concurrency - redis.call('SCARD', key)
+    if limit.free <= 0 then -- a look at some of them: what does not run (somebody edited its meta) holds nothing
+      for _, id in ipairs(redis.call('SRANDMEMBER', key, 3)) do
+        if meta_of(id, 'state')[1] ~= 'running' then limit.free = limit.free + redis.call('SREM', key, id) end
+      end
+    end
+  end
+  if limit.rate then
+    local n, at = tokens(ref, limit)
+    limit.at = at
+    limit.by_rate = n < limit.free
+    limit.free = math.min(limit.free, n)
+  end
+  return limit
+end
+
+-- Takes what was given out of a limit.
+local function take(ref, limit)
+  local n = #limit.ids
+  if n == 0 then return end
+  if limit.concurrency then many('SADD', P .. 'holders:' .. ref, limit.ids) end
+  if not limit.rate then return end
+  if limit.bucket then
+    local key = P .. 'bucket:' .. ref
+    redis.call('HSET', key, 'tokens', string.format('%.6f', limit.tokens - n), 'at', int(NOW))
+    redis.call('PEXPIRE', key, int(limit.per * 2))
+  else
+    local key, stamps = P .. 'starts:' .. ref, {}
+    for i = 1, n do stamps[i] = int(NOW) end
+    many('LPUSH', key, stamps)
+    redis.call('PEXPIRE', key, int(limit.per))
+  end
+end
+
+-- A job that was just taken from `ready` waits for a limit or a hold.
+local function hold(queue, id, score, ref, class)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked', 'held', ref, 'queue', queue, 'class', class)
+  redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
+  redis.call('ZADD', P .. 'held:' .. ref, score, id)
+  count(queue, 'blocked', 1)
+  effect('blocked', queue, id, class, ref)
+end
+
+-- Does what limits and holds have waited for, a bounded part of it. Answers when the next is due.
+local function tick_timers()
+  local head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+  if not head[2] then return nil end
+  for _ = 1, 20 do
+    if not head[2] or tonumber(head[2]) > NOW then break end
+    local ref = head[1]
+    redis.call('ZREM', P .. 'timers', ref)
+    if string.sub(ref, 1, 1) == '!' then -- a hold for a time
+      local held_until = tonumber(redis.call('HGET', P .. 'holds', string.sub(ref, 2)) or '')
+      if held_until and held_until ~= 0 and held_until <= NOW then
+        redis.call('HDEL', P .. 'holds', string.sub(ref, 2))
+        WORK[#WORK + 1] = {'free', ref}
+      end
+    elseif redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+      local limit = room_under(ref)
+      if limit.free > 0 then release(ref, math.min(limit.free, 500)) end
+      if limit.at and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+        redis.call('ZADD', P .. 'timers', int(math.max(limit.at, NOW + 1)), ref)
+      end
+    end
+    head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+  end
+  return tonumber(head[2] or '')
+end

@@ -1,0 +1,31 @@
+-- Hands due schedules to a scheduler, which also says that it lives. They are out of the others' sight for a moment; if nothing
+-- comes of it (it died), they are in sight again.
+-- ARGV: scheduler, ms for which it is believed alive, ms out of sight, limit, then its facts: field, value, ...
+-- Reply: {NOW, when the next schedule is due ('' for never), flat: name, next tick, revision}
+local me, limit = ARGV[1], tonumber(ARGV[4])
+local names = redis.call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(NOW), 'LIMIT', 0, limit)
+local out, hidden, gone = {}, {}, {}
+for _, name in ipairs(names) do
+  local m = redis.call('HMGET', P .. 'schedule:' .. name, 'next', 'rev')
+  if m[2] and m[1] and m[1] ~= '' then
+    out[#out + 1], out[#out + 2], out[#out + 3] = name, m[1], m[2]
+    hidden[#hidden + 1] = int(NOW + tonumber(ARGV[3]))
+    hidden[#hidden + 1] = name
+  elseif m[2] then
+    hidden[#hidden + 1] = '+inf'
+    hidden[#hidden + 1] = name
+  else
+    gone[#gone + 1] = name
+  end
+end
+local until_ = int(NOW + tonumber(ARGV[2]))
+redis.call('ZADD', P .. 'schedulers', until_, me)
+redis.call('ZREMRANGEBYSCORE', P .. 'schedulers', '-inf', '(' .. int(NOW - 60000))
+local facts = {'beat', int(NOW)}
+for i = 5, #ARGV do facts[#facts + 1] = ARGV[i] end
+redis.call('HSET', P .. 'scheduler:' .. me, unpack(facts))
+redis.call('PEXPIRE', P .. 'scheduler:' .. me, ARGV[2])
+many('ZREM', P .. 'schedules', gone)
+many('ZADD', P .. 'schedules', hidden)
+local head = redis.call('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
+return {NOW, head[2] and head[2] ~= 'inf' and head[2] or '', out}

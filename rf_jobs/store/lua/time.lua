@@ -1,0 +1,2 @@
+-- The time that the scripts go by. Reply: milliseconds since 1970.
+return NOW

@@ -1,0 +1,44 @@
+-- For tests: moves the clock that scripts see, where their process told them to look (rf_jobs/testing/clock.py).
+-- ARGV: '+<ms>' or '-<ms>' beside the server's own clock, '=<ms>' standing still, '' its own; '1' where leases end by it.
+-- What waits for the server's own clock, keys that expire, is moved by as much. Workers have not aged: their leases and
+-- heartbeats go along, unless leases are to end.
+-- Safe to send twice: the second time the clock stands there already, and nothing moves. Reply: the time there (ms).
+local mark, ms = string.sub(ARGV[1], 1, 1), number(string.sub(ARGV[1], 2))
+local own = redis.call('TIME')
+local at = own[1] * 1000 + math.floor(own[2] / 1000)
+if mark == '=' then at = ms elseif mark == '+' then at = at + ms elseif mark == '-' then at = at - ms end
+local by = at - NOW
+local queues = redis.call('SMEMBERS', P .. 'queues')
+
+local function carry(key)
+  local held = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+  for i = 1, #held, 2 do redis.call('ZADD', key, 'XX', int(held[i + 1] + by), held[i]) end
+end
+
+local function starts(key, family)
+  local from = #P + 1
+  return string.sub(key, from, from + #family - 1) == family
+end
+
+if ARGV[1] == '' then redis.call('HDEL', P .. 'server', 'clock') else redis.call('HSET', P .. 'server', 'clock', ARGV[1]) end
+if by == 0 then return at end
+local keys = redis.call('KEYS', P .. '*')
+for _, key in ipairs(keys) do
+  local ttl = redis.call('PTTL', key)
+  if ttl > 0 and not starts(key, 'worker:') then
+    if ttl > by then redis.call('PEXPIRE', key, int(ttl - by)) else redis.call('UNLINK', key) end
+  end
+end
+if ARGV[2] ~= '1' then
+  carry(P .. 'workers')
+  for _, worker in ipairs(redis.call('ZRANGE', P .. 'workers', 0, -1)) do
+    local beat = tonumber(redis.call('HGET', P .. 'worker:' .. worker, 'beat') or '')
+    if beat then redis.call('HSET', P .. 'worker:' .. worker, 'beat', int(beat + by)) end
+  end
+  for _, queue in ipairs(queues) do carry(P .. 'running:' .. queue) end
+end
+for _, queue in ipairs(queues) do
+  local due = tonumber(redis.call('ZRANGE', P .. 'later:' .. queue, 0, 0, 'WITHSCORES')[2])
+  if due and due <= at then wake(queue, 1) end
+end
+return at

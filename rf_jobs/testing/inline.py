@@ -1,0 +1,253 @@
+"""``inline()``: a dispatch runs its job at once, in this process, by the worker's own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from rf_jobs.client.dispatcher import Asked
+from rf_jobs.client.pending import Choices, Pending
+from rf_jobs.core.records import Progress
+from rf_jobs.core.transitions import AttemptEnd
+from rf_jobs.model import codec
+from rf_jobs.model.events import EventBus, FailedAttempt
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import Middleware, MiddlewareStack
+from rf_jobs.model.notes import Notes
+from rf_jobs.store.shapes import Leased
+from rf_jobs.testing.attempts import WORKER, Attempts, CallerThread
+from rf_jobs.testing.dispatched import Dispatched
+from rf_jobs.testing.fake import FakeQueue
+from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound, WorkerError
+from rf_jobs.words.ids import job_id as as_job_id
+from rf_jobs.words.states import State
+from rf_jobs.words.timing import Duration, now_ms
+from rf_jobs.worker.threads import Threads
+
+T = TypeVar("T")
+MAX_DEPTH = 50
+"""Dispatches inside of runs; deeper is a job that dispatches itself for ever."""
+MAX_SNOOZES = 100
+_depth: contextvars.ContextVar[int] = contextvars.ContextVar("rf_jobs_inline_depth", default=0)
+_ENDS = {
+    "complete": State.COMPLETED,
+    "bury": State.DEAD,
+    "discard": State.CANCELLED,
+    "expire": State.EXPIRED,
+    "park": State.PARKED,
+}
+_AGAIN = ("retry", "snooze", "release")
+
+
+@dataclass
+class Ran:
+    """What became of a job that ran inline."""
+
+    dispatched: Dispatched[Any]
+    state: State = State.READY
+    attempt: int = 0
+    """How many attempts there were."""
+    result: Any = None
+    """What the handler returned, as ``manager.wait`` answers with it: plain data."""
+    error: BaseException | None = None
+    """What the last failed attempt raised."""
+    reason: str = ""
+    """Why it ended, where there is something to say."""
+    delays: list[float] = field(default_factory=list)
+    """Seconds that a real job would have waited before each further run."""
+    notes: Notes = field(default_factory=Notes)
+    """What its attempts logged, told and saved."""
+
+
+class InlineQueue(FakeQueue):
+    """A ``FakeQueue`` that also runs what is dispatched to it, before the dispatch returns; ``inline()`` makes one.
+
+    Payloads go through the wire format, retries follow at once without their delay, ``Retry``, ``Snooze``, ``Discard`` and
+    ``Fail`` do what they do in a worker, timeouts hold, middlewares wrap, events are emitted, results are kept. A plain
+    function runs in a thread; under ``.sync()`` in the thread that called it. ``executor="process"`` runs in this process.
+    """
+
+    def __init__(
+        self,
+        target: str | Settings | None = None,
+        *,
+        raise_errors: bool = True,
+        delayed: bool = True,
+        namespace: str | None = None,
+        middleware: Sequence[Middleware] | MiddlewareStack = (),
+        bus: EventBus | None = None,
+    ) -> None:
+        super().__init__(target, namespace=namespace, middleware=middleware, bus=bus)
+        self._raises = raise_errors
+        self._delayed = delayed
+        self._ran: dict[UUID, Ran] = {}
+
+    # --- dispatch ------------------------------------------------------------------------------------------------
+
+    async def send(self, job: Job, choices: Choices) -> UUID:
+        """Record one and run it; raises what its last attempt raised, unless that is kept."""
+        return (await self._send([(job, choices)], Threads(1)))[0]
+
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:  # noqa: ARG002
+        """The same for ``.sync()``. It returns when the job has ended, however long its own timeout allows."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            threads = CallerThread()
+            return threads.serve(_on_a_loop(lambda: self._send([(job, choices)], threads)))[0]
+        # A loop runs in this thread, so plain functions get another.
+        return _on_a_loop(lambda: self._send([(job, choices)], Threads(1))).result()[0]
+
+    async def dispatch_many(self, jobs: Iterable[Job | Pending[Any]]) -> list[UUID]:
+        """Record all, then run all, in order; raises what they raised once the last has run."""
+        asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]
+
+        async def send() -> list[UUID]:
+            return await self._send(asked, Threads(1))
+
+        result: list[UUID] = await self.middleware.batch(len(asked), send) if asked else []
+        return result
+
+    async def _send(self, asked: Sequence[Asked], threads: Threads) -> list[UUID]:
+        errors: list[BaseException] = []
+        items = self._record(asked)
+        try:
+            for item, record in items:
+                if record is not None and (self._delayed or not (record.delay or record.at)):
+                    ran = self._ran[record.id] = Ran(record)
+                    await self._run(ran, item.draft.data, threads)
+                    if ran.state is State.DEAD and ran.error is not None:
+                        errors.append(ran.error)
+        finally:
+            threads.close()
+        if errors and self._raises:
+            raise errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(errors)} jobs died", errors)
+        return [item.id for item, _ in items]
+
+    async def _run(self, ran: Ran, data: bytes, threads: Threads) -> None:
+        """All attempts of one job."""
+        depth, snoozes = _depth.get(), 0
+        if depth >= MAX_DEPTH:
+            raise WorkerError(
+                f"dispatches are nested {depth} deep, the last of a {type(ran.dispatched.job).__qualname__}: jobs that run"
+                " inline seem to dispatch each other for ever; use FakeQueue, or drain() with a limit"
+            )
+        record = ran.dispatched
+        ran.notes.manager = self
+        attempts = Attempts(self, ran.notes, threads)
+        before = _depth.set(depth + 1)
+        try:
+            leased = _first_lease(record, data)
+            while True:
+                end = await attempts.run(leased)
+                if end is None:
+                    raise WorkerError(f"an attempt of {record} ended in nothing; an inline job can't lose its lease")
+                ran.attempt = leased.attempt
+                self.bus.emit(end.event)
+                if not _follow(ran, end, attempts.raised):
+                    return
+                again = leased.attempt + 1 if end.ending.verb == "retry" else leased.attempt
+                snoozes = 0 if end.ending.verb == "retry" else snoozes + 1
+                if snoozes > MAX_SNOOZES:
+                    raise WorkerError(
+                        f"{record} asked {snoozes} times in a row to run later, and inline there is no later; make true"
+                        " what it waits for, or use drain() with a clock"
+                    )
+                leased = _next_lease(leased, again)
+        finally:
+            _depth.reset(before)
+
+    # --- what became of them -------------------------------------------------------------------------------------
+
+    def ran(self, job_id: UUID | str) -> Ran:
+        """What became of a job. Raises ``JobNotFound`` for one that did not run here."""
+        found = self._ran.get(as_job_id(job_id))
+        if found is None:
+            raise JobNotFound(f"no job {job_id} ran inline; {len(self._ran)} did")
+        return found
+
+    async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:  # noqa: ARG002, ASYNC109
+        """The result of a job that ran; raises as ``QueueManager.wait`` does."""
+        ran = self.ran(job_id)
+        if ran.state is State.COMPLETED:
+            return ran.result
+        what = f"job {job_id} ended as {ran.state}" + (f": {ran.reason}" if ran.reason else "")
+        if ran.state is not State.DEAD:
+            raise JobError(what)
+        if isinstance(ran.error, JobError):
+            raise ran.error
+        kind = type(ran.error).__qualname__
+        raise ExecutionFailed(
+            f"job {job_id} is a dead letter after {ran.attempt} attempts: {kind}: {ran.error}", error_type=kind
+        ) from ran.error
+
+    async def job_progress(self, job_id: UUID | str) -> Progress:
+        """What the job said last of how far it is. Raises ``JobNotFound``."""
+        told = self.ran(job_id).notes.progress
+        return Progress(*told[-1]) if told else Progress()
+
+    def forget(self) -> None:
+        """Forget what was dispatched and ran so far."""
+        super().forget()
+        self._ran = {}
+
+
+def inline(*, raise_errors: bool = True, delayed: bool = True) -> InlineQueue:
+    """``with inline() as queue:`` dispatches run at once, in this process, until the end of the block.
+
+    ``raise_errors``: a dispatch raises what the last attempt of its job raised; otherwise the error is kept, see
+    ``queue.ran(job_id)``. ``delayed``: jobs that were to run later run at once too; otherwise they are only recorded. All
+    that ``FakeQueue`` can assert holds here as well.
+    """
+    return InlineQueue(raise_errors=raise_errors, delayed=delayed)
+
+
+def _follow(ran: Ran, end: AttemptEnd, raised: BaseException | None) -> bool:
+    """Note how an attempt ended; whether another follows."""
+    ending, event = end.ending, end.event
+    ran.reason = ending.reason
+    if isinstance(event, FailedAttempt) and event.error_type:
+        # Not all that fails was raised by the handler: its result may be no JSON, its backoff may be broken.
+        ran.error = raised or ExecutionFailed(event.message, error_type=event.error_type, traceback=event.traceback)
+    if ending.verb in _AGAIN:
+        ran.delays.append(ending.number / 1000)
+        return True
+    if ending.verb not in _ENDS:
+        raise WorkerError(f"{ran.dispatched} ended in {ending.verb!r}, which inline() does not know; use drain()")
+    ran.state = _ENDS[ending.verb]
+    if ran.state is State.COMPLETED and ending.data:
+        ran.result = codec.decode_value(ending.data)
+    return False
+
+
+def _first_lease(record: Dispatched[Any], data: bytes) -> Leased:
+    now = now_ms()
+    return Leased(str(record.id), data, record.queue, 1, 0, now, now, now, "", f"{WORKER}.{record.id}")
+
+
+def _next_lease(last: Leased, attempt: int) -> Leased:
+    now = now_ms()
+    return Leased(
+        last.id, last.data, last.queue, attempt, 0, max(now, last.epoch + 1), now, last.first_ms, "", last.token, True
+    )
+
+
+def _on_a_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    """Run a coroutine on an event loop of its own, in a thread of its own, with this thread's context."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(asyncio.run(make()))
+        except BaseException as error:  # it belongs to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rf-jobs-inline", daemon=True).start()
+    return future

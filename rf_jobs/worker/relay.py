@@ -1,0 +1,200 @@
+"""``Relay``: moves jobs from an outbox, a table of a database, to the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Self
+
+from rf_jobs.client.dispatching import chunks
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.outbox import Haul, OutboxSource, from_row
+from rf_jobs.core import transitions
+from rf_jobs.core.transitions import Dispatching
+from rf_jobs.model.events import OutboxMeasured, OutboxRelayed
+from rf_jobs.store.failures import blames_the_call
+from rf_jobs.words.errors import InvalidOption, RfJobsError, SerializationError, WorkerError
+from rf_jobs.words.timing import Duration, mono, seconds
+from rf_jobs.worker.patience import Failures
+
+log = logging.getLogger("rf_jobs.outbox")
+BATCH = 500
+POLL_SECONDS = 0.5
+MEASURE_SECONDS = 10.0
+MOST_COUNTED = 100_000
+PUSH_SECONDS = 1.0
+"""How long a push is tried inside the transaction that took the rows: they are locked meanwhile."""
+REMEMBERED_MS = 7 * 86_400_000
+"""How long the server remembers that it has a row, where its relay died before the row was gone."""
+GIVE_UP_AFTER = 3
+"""A row that fails so often, alone and at a server that answers, is put aside."""
+
+
+class Relay:
+    """Takes rows in their order, pushes them, and commits their removal: ``async with Relay(manager, source): ...``, or
+    ``await relay.run()`` until ``stop``.
+
+    Several may run on one table, in any processes: each takes rows that no other has. The order of rows is kept by one
+    relay, not among several. Whatever dies, and whenever: a row is there until it was pushed, and one that is pushed
+    again is known to the server, by its id, and is not doubled. A row that cannot be pushed is put aside in the table with
+    the reason, and the others go on.
+    """
+
+    def __init__(
+        self, manager: QueueManager, source: OutboxSource, *, batch: int = BATCH, poll: Duration = POLL_SECONDS
+    ) -> None:
+        if not isinstance(source, OutboxSource):
+            raise InvalidOption(f"a relay got {source!r}; give the source of an outbox, such as outbox.source(engine)")
+        if not 1 <= batch <= 10_000:
+            raise InvalidOption(f"batch is {batch!r}; give 1 to 10000 rows")
+        self._poll = seconds(poll, "poll")
+        if self._poll <= 0:
+            raise InvalidOption(f"poll is {poll!r}; it must be more than 0 seconds")
+        self._manager = manager
+        self._source = source
+        self._batch = self._limit = batch
+        self._failures = Failures()
+        self._taken: list[int] = []
+        """The rows of the last attempt."""
+        self._alone = 0
+        """How often that was one row, which failed at a server that answers."""
+        self._hopeless: dict[int, str] = {}
+        """Rows that cannot be pushed, with the reason."""
+        self._measured = 0.0
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise WorkerError("this relay was started before; make a new one")
+        self._task = asyncio.create_task(self.run(), name="rf-jobs-outbox", context=contextvars.Context())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.stop()
+        if self._task is not None:
+            await self._task
+
+    def stop(self) -> None:
+        """Let ``run`` end after the rows that it has taken."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Move rows until ``stop``. Waits out whatever the database or the server do."""
+        log.info("the relay of outbox %s starts", self._source.name)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    moved = await self.step()
+                    await self._measure()
+                except Exception as error:  # the database's errors are of its driver's kinds
+                    await self._failed(error)
+                else:
+                    self._failures.end()
+                    if moved < self._limit:
+                        await self._rest(self._poll)
+                    self._limit = min(self._batch, self._limit * 2)
+        finally:
+            await self._source.aclose()
+            log.info("the relay of outbox %s has stopped", self._source.name)
+
+    async def _rest(self, how_long: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), how_long)
+
+    # --- moving rows ------------------------------------------------------------------------------------------------
+
+    async def step(self) -> int:
+        """Move up to ``batch`` rows; answers how many there were. Raises ``BackendError``, or what the database raises:
+        then the rows are where they were."""
+        async with self._source.take(self._limit) as haul:
+            self._took([row.seq for row in haul.rows])
+            items = self._open(haul)
+            for chunk in chunks(items):
+                await self._push(chunk)
+        if haul.rows:
+            self._tell(haul)
+            await self._forget(items)
+        return len(haul.rows)
+
+    def _took(self, rows: list[int]) -> None:
+        if rows != self._taken:
+            self._taken, self._alone = rows, 0
+
+    def _open(self, haul: Haul) -> list[Dispatching]:
+        items = []
+        for row in haul.rows:
+            if row.seq in self._hopeless:
+                haul.aside[row.seq] = self._hopeless.pop(row.seq)
+                continue
+            try:
+                items.append(from_row(row))
+            except SerializationError as error:
+                haul.aside[row.seq] = str(error)
+        return items
+
+    async def _push(self, items: Sequence[Dispatching]) -> None:
+        commands = self._manager.store.commands
+        step = transitions.enqueue(commands, items)
+        step = replace(step, call=commands.remembered(step.call, REMEMBERED_MS))
+        await self._manager.lifecycle.apply(step, retry_for=PUSH_SECONDS)
+
+    async def _forget(self, items: Sequence[Dispatching]) -> None:
+        """Their rows are gone for good: nobody will push them again."""
+        store = self._manager.store
+        try:
+            await store.run(store.commands.forget_remembered([item.draft.id for item in items]))
+        except RfJobsError as error:
+            log.info("the server remembers %d rows for longer than it needs to: %s", len(items), error)
+
+    def _tell(self, haul: Haul) -> None:
+        for seq, why in haul.aside.items():
+            log.error("row %d of outbox %s is put aside: %s", seq, self._source.name, why)
+        lag = max(row.age_ms for row in haul.rows) / 1000
+        event = OutboxRelayed(self._source.name, len(haul.delivered), lag, len(haul.aside))
+        self._manager.bus.emit(event)
+
+    # --- what goes wrong, and what waits ----------------------------------------------------------------------------
+
+    async def _failed(self, error: Exception) -> None:
+        """Ever fewer rows at once, with pauses: one that cannot be sent must not hold up the others for ever."""
+        self._failures.add(f"outbox {self._source.name} waits: {type(error).__name__}: {error}")
+        self._manager.bus.emit(OutboxRelayed(self._source.name, 0, 0.0, error=type(error).__name__))
+        if isinstance(error, RfJobsError) and blames_the_call(error) and await self._answers():
+            self._limit = max(1, len(self._taken) // 2)
+            if len(self._taken) == 1:
+                self._alone += 1
+                if self._alone >= GIVE_UP_AFTER:
+                    self._hopeless[self._taken[0]] = str(error)[:1000]
+        pause = asyncio.create_task(self._failures.pause())
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([pause, stop], return_when=asyncio.FIRST_COMPLETED)
+        for task in (pause, stop):
+            task.cancel()
+
+    async def _answers(self) -> bool:
+        store = self._manager.store
+        try:
+            return await store.run(store.commands.ping(), retry_for=0.0)
+        except RfJobsError:
+            return False
+
+    async def _measure(self) -> None:
+        now = mono()
+        if self._measured and now - self._measured < MEASURE_SECONDS:
+            return
+        self._measured = now
+        backlog, age = await self._source.measure(MOST_COUNTED)
+        self._manager.bus.emit(OutboxMeasured(self._source.name, backlog, age))
+        objective = self._manager.settings.jobs.queue_age_objective_seconds
+        if age > objective:
+            log.warning(
+                "the oldest of %d rows in outbox %s has waited %.0f s, the objective is %.0f s",
+                backlog, self._source.name, age, objective,
+            )  # fmt: skip
