@@ -6,15 +6,19 @@ from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.pending import Pending
 from rf_jobs.client.queue import Queue, configure
+from rf_jobs.client.recurring import Schedule
+from rf_jobs.client.schedules import Schedules
 from rf_jobs.core.cancellations import Cancellation
 from rf_jobs.core.inspector import Filters
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.schedules import ScheduleInfo, ScheduleState
 from rf_jobs.core.updates import JobUpdate, StateChanged
 from rf_jobs.model import events
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope, Headers
 from rf_jobs.model.events import Event, EventBus
+from rf_jobs.model.iterable import IterableJob
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
@@ -44,20 +48,24 @@ from rf_jobs.words.errors import (
     TamperedPayload,
     UnknownJobClass,
     UnknownQueue,
+    UnknownSchedule,
     WorkerError,
 )
+from rf_jobs.words.recurrence import Misfire
 from rf_jobs.words.states import Priority, State
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
+from rf_jobs.worker.relay import Relay
+from rf_jobs.worker.scheduler import Scheduler
 from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
     "AttemptError", "BackendError", "Cancellation", "ConfigError", "CustomError", "Discard", "DuplicateJob", "Envelope",
     "Event", "EventBus", "ExecutionFailed", "Exponential", "Fail", "Filters", "Fixed", "Handle", "Headers",
-    "InvalidOption", "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout",
-    "JobUpdate", "JobsSettings", "LeasedJob", "Linear", "LogLine", "Middleware", "Moment", "PayloadTooLarge", "Pending",
-    "Priority", "Progress", "Queue", "QueueError", "QueueInfo", "QueueManager", "RateLimited", "Retry", "RfJobsError",
-    "SchedulerError", "SerializationError", "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor",
-    "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
+    "InvalidOption", "IterableJob", "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout",
+    "JobUpdate", "JobsSettings", "LeasedJob", "Linear", "LogLine", "Middleware", "Misfire", "Moment", "PayloadTooLarge", "Pending",
+    "Priority", "Progress", "Queue", "QueueError", "QueueInfo", "QueueManager", "RateLimited", "Relay", "Retry", "RfJobsError",
+    "Schedule", "ScheduleInfo", "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SerializationError", "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor",
+    "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
     "WorkerSettings", "configure", "events",
 ]  # fmt: skip

@@ -11,9 +11,10 @@ from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, RfJobsEr
 from rf_jobs.words.states import Priority
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
+from rf_jobs.worker.scheduler import Scheduler
 
 __all__ = [
     "Discard", "ExecutionFailed", "Exponential", "Fail", "Fixed", "Job", "JobContext", "JobError", "JobTimeout",
-    "Linear", "Middleware", "Priority", "Queue", "QueueManager", "Retry", "RfJobsError", "Snooze", "WorkerConfig",
+    "Linear", "Middleware", "Priority", "Queue", "QueueManager", "Retry", "RfJobsError", "Scheduler", "Snooze", "WorkerConfig",
     "WorkerPool", "configure",
 ]  # fmt: skip

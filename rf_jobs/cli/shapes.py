@@ -5,19 +5,23 @@ Times are ISO 8601 in UTC, durations seconds. Payloads and results are left out 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from rf_jobs.core.records import AttemptError, JobRecord, QueueInfo, WorkerInfo
+from rf_jobs.core.cancellations import Cancellation
+from rf_jobs.core.census import Group
+from rf_jobs.core.joblog import LogLine
+from rf_jobs.core.records import AttemptError, JobRecord, Progress, QueueInfo, WorkerInfo
 
 
-def _time(moment: datetime | None) -> str | None:
+def time(moment: datetime | None) -> str | None:
+    """A time; None where there is none."""
     return None if moment is None else moment.isoformat(timespec="milliseconds")
 
 
-def queue(info: QueueInfo) -> dict[str, Any]:
-    """A queue."""
+def queue(info: QueueInfo, parked: Sequence[Group] = ()) -> dict[str, Any]:
+    """A queue; ``parked``: what is parked in it, by class, version and reason."""
     return {
         "name": info.name,
         "paused": info.paused,
@@ -27,6 +31,10 @@ def queue(info: QueueInfo) -> dict[str, Any]:
         "oldest_dead_seconds": info.oldest_dead_seconds,
         "ledger": info.ledger,
         "imbalance": info.imbalance,
+        "parked_classes": [
+            {"class": group.job_class, "version": group.version, "jobs": group.jobs, "reason": group.verdict}
+            for group in parked
+        ],
     }
 
 
@@ -41,9 +49,11 @@ def worker(info: WorkerInfo) -> dict[str, Any]:
         "slots": info.slots,
         "busy": info.busy,
         "utilization": info.utilization,
-        "started_at": _time(info.started_at),
-        "last_beat": _time(info.last_beat),
+        "started_at": time(info.started_at),
+        "last_beat": time(info.last_beat),
         "version": info.version,
+        "classes": None if info.catalog is None else info.catalog.classes,
+        "aliases": None if info.catalog is None else info.catalog.aliases,
     }
 
 
@@ -59,11 +69,11 @@ def job(record: JobRecord, *, payload: bool = False, whole: bool = False) -> dic
         "attempt": record.attempt,
         "max_attempts": record.max_attempts,
         "crashes": record.crashes,
-        "dispatched_at": _time(record.dispatched_at),
-        "due_at": _time(record.due_at),
-        "expires_at": _time(record.expires_at),
-        "started_at": _time(record.started_at),
-        "finished_at": _time(record.finished_at),
+        "dispatched_at": time(record.dispatched_at),
+        "due_at": time(record.due_at),
+        "expires_at": time(record.expires_at),
+        "started_at": time(record.started_at),
+        "finished_at": time(record.finished_at),
         "worker": record.worker,
         "reason": record.reason,
         "tags": list(record.tags),
@@ -72,11 +82,12 @@ def job(record: JobRecord, *, payload: bool = False, whole: bool = False) -> dic
         "last_error": None if last is None else {"type": last.type, "message": last.message},
     }
     if record.progress is not None:
-        p = record.progress
-        shape["progress"] = {"current": p.current, "total": p.total, "percentage": p.percentage, "message": p.message}
+        shape["progress"] = progress(record.progress)
+    if record.cancellation is not None:
+        shape["cancellation"] = cancellation(record.cancellation)
     if whole:
-        shape["timeline"] = [{"at": _time(m.at), "event": m.event, "detail": m.detail} for m in record.timeline]
-        shape["errors"] = [_error(error) for error in record.errors]
+        shape["timeline"] = [{"at": time(m.at), "event": m.event, "detail": m.detail} for m in record.timeline]
+        shape["errors"] = [error(each) for each in record.errors]
         shape["has_result"] = record.has_result
     if payload:
         shape["payload"] = record.payload
@@ -84,13 +95,47 @@ def job(record: JobRecord, *, payload: bool = False, whole: bool = False) -> dic
     return shape
 
 
-def _error(error: AttemptError) -> Mapping[str, Any]:
+def error(failed: AttemptError) -> Mapping[str, Any]:
+    """A failed attempt."""
     return {
-        "attempt": error.attempt,
-        "type": error.type,
-        "message": error.message,
-        "traceback": error.traceback,
-        "worker": error.worker,
-        "started_at": _time(error.started_at),
-        "at": _time(error.at),
+        "attempt": failed.attempt,
+        "type": failed.type,
+        "message": failed.message,
+        "traceback": failed.traceback,
+        "worker": failed.worker,
+        "started_at": time(failed.started_at),
+        "at": time(failed.at),
+    }
+
+
+def progress(how_far: Progress) -> dict[str, Any]:
+    """How far a job is."""
+    return {
+        "current": how_far.current,
+        "total": how_far.total,
+        "percentage": how_far.percentage,
+        "message": how_far.message,
+    }
+
+
+def cancellation(request: Cancellation) -> dict[str, Any]:
+    """How far a request to stop a job has come."""
+    return {
+        "stage": request.stage,
+        "reason": request.reason,
+        "requested_at": time(request.requested_at),
+        "acknowledged_at": time(request.acknowledged_at),
+        "stopped_at": time(request.stopped_at),
+    }
+
+
+def log_line(line: LogLine) -> dict[str, Any]:
+    """A line of a job's log."""
+    return {
+        "number": line.number,
+        "at": time(line.at),
+        "level": line.level_name,
+        "attempt": line.attempt,
+        "message": line.message,
+        "fields": line.fields,
     }

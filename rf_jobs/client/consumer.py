@@ -7,17 +7,29 @@ import traceback
 from typing import Any
 from uuid import UUID
 
+from rf_jobs.client.offload import PAYLOAD_RETRY_SECONDS, Offload
+from rf_jobs.client.protection import burial, parking
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import clip, error_entry
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.envelope import Envelope
-from rf_jobs.model.events import JobCompleted, JobDied, JobParked, JobReleased, JobRetried
+from rf_jobs.model.events import JobCompleted, JobDied, JobParked, JobReleased, JobRetried, JobSnoozed
 from rf_jobs.model.jobclass import registry
+from rf_jobs.model.sealing import Guard
 from rf_jobs.store.shapes import Ending, Leased, Retention, Verdict
 from rf_jobs.words.config_settings import Settings
-from rf_jobs.words.errors import InvalidOption, RfJobsError, SerializationError, StaleLease
+from rf_jobs.words.errors import (
+    BackendError,
+    InvalidOption,
+    JobError,
+    MissingKey,
+    MissingPayloadStore,
+    RfJobsError,
+    SerializationError,
+    StaleLease,
+)
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.timing import Duration, millis, mono
 
@@ -58,13 +70,15 @@ class Account:
 
 class LeasedJob:
     """A job in the hands of a hand-written consumer. ``envelope`` is the message; ``job`` the instance, where this
-    process knows its class. Each method raises ``StaleLease`` where the lease ran out meanwhile."""
+    process knows its class. Each method raises ``StaleLease`` where the lease ran out meanwhile, or the job was ended before;
+    an end that raised anything else may be tried again."""
 
     def __init__(self, consumer: Consumer, account: Account, letter: Envelope, lease_ms: int) -> None:
         leased = account.leased
         self._consumer = consumer
         self._account = account
         self._lease_ms = lease_ms
+        self._ended = ""
         self.id = UUID(leased.id)
         self.queue = leased.queue
         self.attempt = leased.attempt
@@ -78,9 +92,9 @@ class LeasedJob:
 
     async def complete(self, result: Any = None) -> None:
         """It is done; ``result`` is kept for the ``result_ttl`` of the class, else of the settings."""
-        data = b"" if result is None else codec.encode_value(result, "result")
+        data = b"" if result is None else self._consumer.closed(self.envelope, codec.encode_value(result, "result"))
         ending = self._account.ending("complete", self._consumer.result_ttl_ms(self.envelope.job), data=data)
-        await self._consumer.end(AttemptEnd(ending, JobCompleted(*self._account.event())))
+        await self._end(AttemptEnd(ending, JobCompleted(*self._account.event())))
 
     async def retry(self, delay: Duration = 0, reason: str = "") -> None:
         """Again, after ``delay``; whether attempts are left is the consumer's business. A ``reason`` is a failure, and
@@ -89,19 +103,32 @@ class LeasedJob:
         why, kind = (clip(reason, MAX_REASON), "Failed") if message else ("requested", "")
         data = self._account.error(kind, message) if message else b""
         event = JobRetried(*self._account.event(), why, kind, message, "", delay_ms / 1000)
-        await self._consumer.end(AttemptEnd(self._account.ending("retry", delay_ms, why, data), event))
+        await self._end(AttemptEnd(self._account.ending("retry", delay_ms, why, data), event))
 
     async def fail(self, reason: str) -> None:
         """To the dead letters."""
         why, message = clip(reason, MAX_REASON), clip(reason, MAX_MESSAGE)
         event = JobDied(*self._account.event(), why, "Failed", message)
         ending = self._account.ending("bury", reason=why, data=self._account.error("Failed", message))
-        await self._consumer.end(AttemptEnd(ending, event))
+        await self._end(AttemptEnd(ending, event))
 
     async def release(self) -> None:
         """Hand it back untouched; not an attempt."""
         event = JobReleased(*self._account.event(), "released")
-        await self._consumer.end(AttemptEnd(self._account.ending("release", reason="released"), event))
+        await self._end(AttemptEnd(self._account.ending("release", reason="released"), event))
+
+    async def _end(self, end: AttemptEnd) -> None:
+        """The store takes an ending that is sent again for the first one, whatever it says; so a second is stopped here."""
+        if self._ended:
+            raise StaleLease(f"job {self.id} was ended before ({self._ended}); a leased job can be ended once")
+        self._ended = end.ending.verb
+        try:
+            await self._consumer.end(end)
+        except StaleLease:
+            raise
+        except BaseException:  # whether it came through is not known: the same call says so
+            self._ended = ""
+            raise
 
     async def extend(self, by: Duration | None = None) -> None:
         """Hold the lease for longer: ``by``, or as long as at first, from now."""
@@ -114,7 +141,8 @@ class LeasedJob:
 class Consumer:
     """Leases and ends. Holds no timer: leases run out unless extended."""
 
-    def __init__(self, lifecycle: Lifecycle, retention: Retention, settings: Settings) -> None:
+    def __init__(self, lifecycle: Lifecycle, retention: Retention, settings: Settings, offload: Offload) -> None:
+        self._offload = offload
         self.id = f"c{new_token()}"
         self._lifecycle = lifecycle
         self._commands = lifecycle.store.commands
@@ -140,14 +168,28 @@ class Consumer:
         bad: list[AttemptEnd] = []
         for leased in fetched.jobs:
             try:
-                letter = envelope.decode(leased.data)
-            except SerializationError as error:
+                letter = await self._open(leased)
+            except (SerializationError, MissingKey, MissingPayloadStore, BackendError) as error:
                 bad.append(_set_aside(Account(leased, "", self.id, fetched.now_ms), error))
             else:
                 good.append(LeasedJob(self, Account(leased, letter.job, self.id, fetched.now_ms), letter, lease_ms))
         if bad:
             await self._settle(bad)
         return good
+
+    async def _open(self, leased: Leased) -> Envelope:
+        """The message; of a class that is known here opened too, of another as it is."""
+        protection = self._offload.protection
+        letter = protection.read(leased.id, leased.data)
+        await self._offload.load(letter)
+        entry = registry.find(letter.job)
+        if entry is not None:
+            protection.unseal(letter, entry)
+        return letter
+
+    def closed(self, letter: Envelope, data: bytes) -> bytes:
+        """A result as it may lie in the store."""
+        return data if letter.enc is None else Guard(letter, None, self._offload.protection.keyring).result(data)
 
     async def _settle(self, ends: list[AttemptEnd]) -> None:
         """End what nobody will see. What the server would not hear comes back when its lease ends; the others are leased
@@ -178,12 +220,22 @@ class Consumer:
             raise StaleLease(f"the lease of job {leased.id} is no longer held; another worker has or had the job")
 
 
-def _set_aside(account: Account, error: SerializationError) -> AttemptEnd:
-    """What a worker does with an envelope that it cannot read: one of a newer version is parked, damage is buried."""
-    if envelope.is_newer(account.leased.data):
+def _set_aside(account: Account, error: JobError) -> AttemptEnd:
+    """What a worker does with a job that it cannot open: one of a newer version, or without the key, is parked, damage is
+    buried; and where the payload store is away, it is tried again later."""
+    why = ""
+    if isinstance(error, (MissingKey, MissingPayloadStore)):
+        why = parking(error)
+    elif isinstance(error, SerializationError) and envelope.is_newer(account.leased.data):
         why = "its envelope is of a newer version than this consumer reads"
+    if why:
         return AttemptEnd(account.ending("park", reason=why), JobParked(*account.event(), why))
+    if not isinstance(error, SerializationError):
+        why = f"its payload could not be loaded: {error}"[:MAX_REASON]
+        delay = PAYLOAD_RETRY_SECONDS
+        return AttemptEnd(account.ending("snooze", round(delay * 1000), why), JobSnoozed(*account.event(), why, delay=delay))
+    reason = burial(error)
     kind, message = f"{type(error).__module__}.{type(error).__qualname__}", clip(str(error), MAX_MESSAGE)
     trace = "".join(traceback.format_exception(error))
-    event = JobDied(*account.event(), "decode", kind, message, trace)
-    return AttemptEnd(account.ending("bury", reason="decode", data=account.error(kind, message, trace)), event)
+    event = JobDied(*account.event(), reason, kind, message, trace)
+    return AttemptEnd(account.ending("bury", reason=reason, data=account.error(kind, message, trace)), event)

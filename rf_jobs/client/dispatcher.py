@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from rf_jobs.client.dispatching import NEW, Coalescer, Preparer, Said
+from rf_jobs.client.offload import Offload, digest_of
 from rf_jobs.client.pending import Choices
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import Dispatching
@@ -14,7 +15,7 @@ from rf_jobs.model.events import DispatchRejected
 from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.words.errors import BatchClosed, DuplicateJob, JobNotFound, RateLimited
+from rf_jobs.words.errors import BatchClosed, DuplicateJob, JobNotFound, RateLimited, RfJobsError
 
 IDS_PER_CALL = 500
 Asked = tuple[Job, Choices]
@@ -25,16 +26,21 @@ class Dispatcher:
     call sent again. Whether it is the same is looked up only for such ids; one of our own making that is known is the
     answer to our own call, sent again."""
 
-    def __init__(self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, offload: Offload
+    ) -> None:
         self._lifecycle = lifecycle
+        self._offload = offload if offload.above is not None else None
         self._preparer = preparer
         self._middleware = middleware
-        self._coalescer = Coalescer(lifecycle)
+        self.coalescer = Coalescer(lifecycle)
 
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Dispatch one."""
         item = self._preparer.prepare(job, choices)
-        said = await self._coalescer.send(item)
+        if self._offload is not None:
+            (item,) = await self._store_large([item], self._offload)
+        said = await self.coalescer.send(item)
         if said == NEW:
             return item.id
         if said[0] == "known" and choices.id is not None:
@@ -47,15 +53,32 @@ class Dispatcher:
 
         async def send() -> list[UUID]:
             items = [self._preparer.prepare(job, choices) for job, choices in asked]
+            if self._offload is not None:
+                items = await self._store_large(items, self._offload)
             given = [item for item, (_, choices) in zip(items, asked, strict=True) if choices.id is not None]
             self._refuse(await self._taken(given))
-            said = await self._coalescer.send_all(items)
+            said = await self.coalescer.send_all(items)
             known = {item.id for item, (code, _) in zip(items, said, strict=True) if code == "known"}
             self._admit(items, await self._taken([item for item in given if item.id in known]))
             return [_settled(item, choices, what) for item, (_, choices), what in zip(items, asked, said, strict=True)]
 
         result: list[UUID] = await self._middleware.batch(len(asked), send)
         return result
+
+    async def _store_large(self, items: list[Dispatching], offload: Offload) -> list[Dispatching]:
+        try:
+            return await offload.store_large(items)
+        except RfJobsError as error:
+            self._rejected(items, type(error).__name__)
+            raise
+
+    def _rejected(self, items: Sequence[Dispatching], error: str) -> None:
+        for item in items:
+            event = item.event
+            rejected = DispatchRejected(
+                event.queue, event.job_class, error, event.job_id, event.traceparent, event.began
+            )
+            self._lifecycle.bus.emit(rejected)
 
     async def _taken(self, items: Sequence[Dispatching]) -> list[tuple[Dispatching, str]]:
         """Those whose id another job has, in the store or earlier among ``items``, and what to say; in one round trip."""
@@ -77,13 +100,7 @@ class Dispatcher:
 
     def _refuse(self, taken: list[tuple[Dispatching, str]]) -> None:
         """Nothing was sent yet, and nothing will be."""
-        for item, _ in taken:
-            event = item.event
-            self._lifecycle.bus.emit(
-                DispatchRejected(
-                    event.queue, event.job_class, DuplicateJob.__name__, event.job_id, event.traceparent, event.began
-                )
-            )
+        self._rejected([item for item, _ in taken], DuplicateJob.__name__)
         if taken:
             raise DuplicateJob("; ".join(why for _, why in taken) + "; nothing was enqueued")
 
@@ -124,6 +141,6 @@ def difference(job_id: str, holder: bytes, mine: bytes) -> str:
     there, here = envelope.readable(holder), envelope.decode(mine)
     if there is None:
         return f"job id {job_id} is taken by a job whose envelope nobody can read; dispatch under another id"
-    if (there.job, there.queue, bytes(there.args)) == (here.job, here.queue, bytes(here.args)):
+    if (there.job, there.queue, digest_of(there)) == (here.job, here.queue, digest_of(here)):
         return ""
     return f"job id {job_id} is taken by a {there.job} on queue {there.queue!r}; dispatch under another id"

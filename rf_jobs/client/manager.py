@@ -14,32 +14,41 @@ from rf_jobs.client.deadletters import DeadLetters
 from rf_jobs.client.dispatcher import Dispatcher
 from rf_jobs.client.dispatching import Preparer
 from rf_jobs.client.handle import JobHandle
+from rf_jobs.client.limits import Limits
+from rf_jobs.client.offload import Offload, payloads_of
+from rf_jobs.client.payloads import PayloadStore
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
 from rf_jobs.client.portal import Counterpart
+from rf_jobs.client.protection import Protection
+from rf_jobs.client.schedules import Schedules
+from rf_jobs.client.steering import Steering
+from rf_jobs.client.ticking import JobMaker
 from rf_jobs.client.waiting import Waiter
 from rf_jobs.client.watching import Watcher
-from rf_jobs.core import transitions
-from rf_jobs.core.inspector import Filters, Inspector
+from rf_jobs.client.workflow.groups import Batch, Chain
+from rf_jobs.client.workflow.handle import BatchHandle, list_batches
+from rf_jobs.client.workflow.records import BatchRecord
+from rf_jobs.client.workflow.sending import GroupSender
+from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.lifecycle import Lifecycle
-from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.records import JobRecord, Progress
+from rf_jobs.core.transitions import Dispatching
 from rf_jobs.core.updates import JobUpdate
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
+from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
-from rf_jobs.words.errors import InvalidOption, UnknownQueue
 from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.ids import queue_name
-from rf_jobs.words.states import State
 from rf_jobs.words.timing import Duration, millis, seconds
 
 R = TypeVar("R")
 T = TypeVar("T")
-CLEARED = (State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED)
 
 
 def retention_of(jobs: JobsSettings) -> Retention:
@@ -52,7 +61,7 @@ def retention_of(jobs: JobsSettings) -> Retention:
     )
 
 
-class QueueManager:
+class QueueManager(Steering):
     """Dispatches jobs and looks after queues. ``target`` is a Redis URL or ``Settings``; without one the configuration
     file and the environment decide.
 
@@ -71,6 +80,7 @@ class QueueManager:
         middleware: Sequence[Middleware] | MiddlewareStack = (),
         bus: EventBus | None = None,
         retry_for: Duration = 5.0,
+        payloads: PayloadStore | None = None,
     ) -> None:
         self.settings = settings_for(target, namespace)
         jobs = self.settings.jobs
@@ -82,15 +92,30 @@ class QueueManager:
             retry_for=patience,
         )  # fmt: skip
         self.lifecycle = Lifecycle(self.store, self.bus)
-        self.inspector = Inspector(self.store)
+        self.protection = Protection(self.settings.security)
+        self.offload = Offload(self.store, payloads or payloads_of(jobs), jobs, self.protection)
+        self.inspector = Inspector(self.store, self.protection.keyring)
         self.retention = self.store.commands.retention = retention_of(jobs)
-        self._preparer = Preparer(jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus)
-        self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware)
+        self._preparer = Preparer(
+            jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus, self.protection,
+            offloads=self.offload.above is not None,
+        )  # fmt: skip
+        self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware, self.offload)
         self._waiter = Waiter(self.store, self.inspector)
         self._watcher = Watcher(self.store, self.inspector)
+        keep_ms = round(jobs.batch_keep_seconds * 1000)
+        self._groups = GroupSender(
+            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms
+        )  # fmt: skip
+        self.limits = Limits(self.lifecycle)
         self._dead = DeadLetters(self.lifecycle, self.inspector)
-        self._consumer = Consumer(self.lifecycle, self.retention, self.settings)
-        twin = partial(QueueManager, self.settings, middleware=self.middleware, bus=self.bus, retry_for=patience)
+        self._consumer = Consumer(self.lifecycle, self.retention, self.settings, self.offload)
+        maker = JobMaker(self._preparer, self.protection, self.middleware, jobs, registry)
+        self.schedules = Schedules(self.lifecycle, maker, self.settings.scheduler.timezone)
+        """Recurring jobs, at run time."""
+        twin = partial(
+            QueueManager, self.settings, middleware=self.middleware, bus=self.bus, retry_for=patience, payloads=payloads
+        )
         self._apart = Counterpart(self, twin)
 
     @classmethod
@@ -163,6 +188,11 @@ class QueueManager:
         asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]
         return await self._dispatcher.send_many(asked) if asked else []
 
+    def prepare(self, job: Job, choices: Choices) -> Dispatching:
+        """A dispatch that is to be sent later, by another process maybe; for outboxes. Needs no server. Raises
+        ``SerializationError``, ``PayloadTooLarge``, ``MissingKey`` or ``InvalidOption``."""
+        return self._preparer.prepare(job, choices)
+
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Dispatch one job; what ``Pending`` calls."""
         return await self._dispatcher.send(job, choices)
@@ -172,60 +202,13 @@ class QueueManager:
         has this one's middleware and bus; what ``Pending.sync`` calls."""
         return self._apart.call(lambda manager: manager.send(job, choices), timeout)
 
-    # --- queues ------------------------------------------------------------------------------------------------
-
-    async def size(self, queue: str) -> int:
-        """How many jobs are ready."""
-        return await self.store.run(self.store.commands.count(State.READY, queue_name(queue)))
-
-    async def counts(self, queue: str) -> dict[str, int]:
-        """How many jobs are in each state; finished ones as far as they are kept."""
-        name = queue_name(queue)
-        values = await self.store.run_many([self.store.commands.count(state, name) for state in State])
-        return {state.value: value for state, value in zip(State, values, strict=True)}
-
-    async def clear(self, queue: str) -> int:
-        """Remove all jobs that wait in a queue (ready, scheduled, blocked, parked), at most as many as there are now;
-        they count as cancelled. Answers how many."""
-        name, removed = queue_name(queue), 0
-        for state in CLEARED:
-            left = await self.store.run(self.store.commands.count(state, name))
-            while left > 0:
-                gone = await self.lifecycle.apply(transitions.clear(self.store.commands, name, state, min(left, 500)))
-                removed += len(gone)
-                left = left - len(gone) if gone else 0
-        return removed
-
-    async def pause(self, queue: str) -> bool:
-        """Stop all workers from fetching from it; running jobs go on. Answers whether that is new."""
-        return await self.lifecycle.apply(transitions.pause(self.store.commands, queue_name(queue)))
-
-    async def resume(self, queue: str) -> bool:
-        """Let workers fetch from it again. Answers whether that is new."""
-        return await self.lifecycle.apply(transitions.resume(self.store.commands, queue_name(queue)))
-
-    async def queues(self) -> list[QueueInfo]:
-        """All queues that ever held a job."""
-        return await self.inspector.queues()
-
-    async def queue(self, name: str) -> QueueInfo:
-        """One queue. Raises ``UnknownQueue``."""
-        found = {info.name: info for info in await self.queues()}
-        if name not in found:
-            raise UnknownQueue(f"no queue {name!r} has ever held a job; known are {', '.join(sorted(found)) or 'none'}")
-        return found[name]
-
-    async def workers(self) -> list[WorkerInfo]:
-        """Live worker processes, and those that fell silent a moment ago."""
-        return await self.inspector.workers()
+    # --- jobs --------------------------------------------------------------------------------------------------
 
     async def pop_batch(self, queue: str, count: int, *, lease: Duration = 60) -> list[LeasedJob]:
         """Lease up to ``count`` jobs for a hand-written consumer, for ``lease`` seconds; end each with ``complete``,
         ``retry`` or ``fail``. A job whose lease ran out is taken back by any worker on the queue, and by the next call
         of this; one whose envelope nobody can read is buried, one of a newer version parked, and neither is answered."""
         return await self._consumer.lease(queue_name(queue), count, millis(lease, "lease"))
-
-    # --- jobs --------------------------------------------------------------------------------------------------
 
     async def job(self, job_id: UUID | str) -> JobRecord:
         """All that is known of a job. Raises ``JobNotFound``."""
@@ -263,46 +246,19 @@ class QueueManager:
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await self._waiter.result(str(as_job_id(job_id)), limit)
 
-    async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
-        """Cancel a job that waits, or ask the worker that runs it to stop it (it then ends as cancelled, unless it
-        ends by itself first). Answers False where it was over already. Raises ``JobNotFound``."""
-        record = await self.inspector.job(as_job_id(job_id))
-        transition = transitions.cancel(
-            self.store.commands, str(record.id), record.queue, record.job_class, reason or "cancelled", self.retention
-        )
-        return (await self.lifecycle.apply(transition))[1]
+    # --- batches and chains ------------------------------------------------------------------------------------
 
-    # --- dead letters ------------------------------------------------------------------------------------------
+    async def send_group(self, group: Batch | Chain) -> UUID:
+        """Dispatch a batch or a chain with all that is in it; what ``Batch.dispatch`` calls."""
+        return await self._groups.send(group)
 
-    async def failed_jobs(
-        self, queue: str | None = None, offset: int = 0, limit: int = 50, filters: Filters | None = None
-    ) -> list[JobRecord]:
-        """A page of dead letters, newest first within a queue. ``queue`` and ``filters.queue`` mean the same."""
-        if offset < 0 or limit < 1:
-            raise InvalidOption(
-                f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
-            )
-        wanted = filters or Filters()
-        if queue and wanted.queue not in (None, queue):
-            raise InvalidOption(f"queue is {queue!r} and filters.queue is {wanted.queue!r}; give one of them")
-        name = queue or wanted.queue
-        return await self._dead.page(offset, limit, replace(wanted, queue=queue_name(name) if name else None))
+    def batch(self, batch_id: UUID | str) -> BatchHandle:
+        """A batch, or a chain, that was dispatched before."""
+        return BatchHandle(as_job_id(batch_id), self.lifecycle, self.inspector, self._groups, self._dead)
 
-    async def retry_failed(self, job_id: UUID | str) -> bool:
-        """Replay one dead letter, with all its attempts. Answers False where it is none. Raises ``JobNotFound``."""
-        return await self._dead.revive_one(as_job_id(job_id))
-
-    async def retry_all_failed(self, filters: Filters | None = None) -> int:
-        """Replay all dead letters that fit; answers how many."""
-        return await self._dead.revive_all(filters or Filters())
-
-    async def forget_failed(self, job_id: UUID | str) -> bool:
-        """Remove one dead letter for good. Answers False where it is none. Raises ``JobNotFound``."""
-        return await self._dead.forget_one(as_job_id(job_id))
-
-    async def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
-        """Remove dead letters that died longer ago than this; answers how many."""
-        return await self._dead.purge(seconds(older_than, "older_than"), filters or Filters())
+    async def batches(self, offset: int = 0, limit: int = 50) -> list[BatchRecord]:
+        """A page of the batches and chains that are known, the newest first."""
+        return await list_batches(self.store, offset, limit)
 
 
 def settings_for(target: str | Settings | None, namespace: str | None = None) -> Settings:

@@ -35,6 +35,8 @@ log = logging.getLogger("rf_jobs.client")
 AT_ONCE = 16
 """Payloads that one dispatch stores at the same time."""
 STORE_TIMEOUT_SECONDS = 60.0
+PAYLOAD_RETRY_SECONDS = 10.0
+"""After which a job is tried again whose payload could not be loaded."""
 PAGE, PAGES = 100, 50
 """Payloads that a sweep looks at with one call, and how often it does so."""
 LOOK_AGAIN_SECONDS = 600.0
@@ -51,7 +53,7 @@ class Offload:
     ) -> None:
         self._store = store
         self._payloads = payloads
-        self._protection = protection
+        self.protection = protection
         self._max_bytes = jobs.max_payload_bytes
         self.above = jobs.offload_above_bytes if payloads is not None else None
         """Payloads of more bytes are stored elsewhere; None: none are."""
@@ -65,7 +67,7 @@ class Offload:
 
     def serves(self, letter: Envelope, data: bytes, entry: JobClass) -> bool:
         """Whether a parked job of this class could be opened here."""
-        return self._protection.serves(letter, data, entry) and (letter.off is None or self.has_store)
+        return self.protection.serves(letter, data, entry) and (letter.off is None or self.has_store)
 
     async def store_large(self, items: Sequence[Dispatching]) -> list[Dispatching]:
         """The same dispatches, the large payloads among them stored elsewhere. Raises ``BackendError``, or ``PayloadTooLarge``
@@ -79,7 +81,7 @@ class Offload:
             await self.put([letter for _, letter in large])
         for at, letter in large:
             draft = result[at].draft
-            result[at] = replace(result[at], draft=replace(draft, data=self._protection.signed(letter)))
+            result[at] = replace(result[at], draft=replace(draft, data=self.protection.signed(letter)))
         for item in result:
             if len(item.draft.data) > self._max_bytes:
                 raise PayloadTooLarge(too_large(item.event.job_class, len(item.draft.data), self._max_bytes))
@@ -164,6 +166,11 @@ class Offload:
             raise BackendError(f"the payload store failed ({what}): {error}") from error
         except Exception as error:  # a client of somebody else's may raise anything
             raise BackendError(f"the payload store failed ({what}): {type(error).__name__}: {error}") from error
+
+
+def digest_of(letter: Envelope) -> str:
+    """Of the payload as it is sealed and stored, wherever it lies."""
+    return letter.off.sha256 if letter.off is not None else hashlib.sha256(bytes(letter.args)).hexdigest()
 
 
 async def _all(answers: Iterable[Awaitable[None]]) -> None:

@@ -16,18 +16,20 @@ from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
-from rf_jobs.client.dispatching import Preparer
 from rf_jobs.client.pending import Pending
-from rf_jobs.client.queue import Queue, default_parts
+from rf_jobs.client.queue import Queue, unconnected_manager
 from rf_jobs.core.transitions import Dispatching
-from rf_jobs.model import codec, envelope
+from rf_jobs.model import codec
 from rf_jobs.model.events import EventBus, JobDispatched, JobOutboxed
 from rf_jobs.model.job import Job
+from rf_jobs.store import options
 from rf_jobs.store.shapes import Draft
 from rf_jobs.words.errors import SerializationError
 from rf_jobs.words.ids import new_id
-from rf_jobs.words.timing import mono
+from rf_jobs.words.states import State
+from rf_jobs.words.timing import mono, now_ms
 
 T = TypeVar("T")
 NAME = "rf_jobs_outbox"
@@ -55,61 +57,70 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     """Since it was written, by the database's clock."""
 
 
+class _Packed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the bytes of a row are."""
+
+    draft: Draft
+    job_class: str
+    traceparent: str = ""
+
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Draft)
+_decoder = msgspec.msgpack.Decoder(_Packed)
 
 
 def to_row(item: Dispatching) -> OutboxRow:
     """A prepared dispatch as a row."""
-    return OutboxRow(item.draft.id, item.draft.queue, item.event.job_class, _encoder.encode(item.draft))
+    draft, event = item.draft, item.event
+    packed = _Packed(draft, event.job_class, event.traceparent)
+    return OutboxRow(draft.id, draft.queue, event.job_class, _encoder.encode(packed))
 
 
-def from_row(row: Waiting) -> Dispatching:
-    """A prepared dispatch from its row. A delay and an expiry count from when the row was written. Raises
-    ``SerializationError`` where its bytes are not those of a dispatch."""
+def from_row(row: Waiting, remember_ms: int) -> Dispatching:
+    """A prepared dispatch from its row, whose id the server remembers for so long. A delay and an expiry count from when
+    the row was written. Raises ``SerializationError`` where its bytes are not those of a dispatch."""
     try:
-        draft = _decoder.decode(row.draft)
-        job_id, letter = UUID(draft.id), envelope.decode(draft.data)
+        packed = _decoder.decode(row.draft)
+        job_id = UUID(packed.draft.id)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise SerializationError(f"row {row.seq} of the outbox is no dispatch: {error}; delete it, or mend it") from error
-    when = _later_by(draft.when, row.age_ms)
-    draft = msgspec.structs.replace(draft, when=when)
-    due_ms = int(when.partition("!")[0].lstrip("+") or 0) if when.startswith("+") else 0
-    delayed = bool(due_ms) or (when[:1].isdigit() and letter.due > letter.at)
+        raise SerializationError(f"its bytes are not those of a dispatch: {error}") from error
+    draft = packed.draft
+    when = _since(draft.when, row.age_ms)
+    draft = replace(draft, when=when, options=options.remembered(draft.options, remember_ms))
+    due = when.partition("!")[0]
+    delay_ms = 0 if not due else int(due) if due[0] == "+" else max(0, int(due) - now_ms())
+    state = State.SCHEDULED if delay_ms else State.READY
     event = JobDispatched(
-        draft.id, draft.queue, letter.job, "scheduled" if delayed else "ready", due_ms, draft.priority,
-        letter.hdr.tp if letter.hdr is not None else "", mono(),
-    )  # fmt: skip
+        draft.id, draft.queue, packed.job_class, state, delay_ms, draft.priority, packed.traceparent, mono()
+    )
     return Dispatching(job_id, draft, event)
 
 
-def _later_by(when: str, age_ms: int) -> str:
+def _since(when: str, age_ms: int) -> str:
     """``Draft.when`` of a dispatch that was meant so long ago: what counts from now counts from then."""
-    due, found, valid = when.partition("!")
+    due, limited, valid = when.partition("!")
     if due.startswith("+"):
         left = int(due) - age_ms
         due = f"+{left}" if left > 0 else ""
-    return f"{due}!{max(0, int(valid) - age_ms)}" if found else due
+    return f"{due}!{max(0, int(valid) - age_ms)}" if limited else due
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------
 
 
 class OutboxWriter:
-    """Prepares dispatches for a table, with the settings, middleware and bus of ``Queue`` at that moment, or of a
-    ``QueueManager``."""
+    """Prepares dispatches for a table, with the settings, the middleware and the bus that ``Queue`` has at that moment."""
 
     def __init__(self, outbox: str) -> None:
         self._outbox = outbox
 
     def prepare(self, job: Job | Pending[Any]) -> tuple[UUID, OutboxRow, Callable[[], None]]:
         """The job's id, its row, and what to call once the row is written. Raises ``SerializationError``,
-        ``PayloadTooLarge`` or ``InvalidOption``."""
+        ``PayloadTooLarge``, ``MissingKey`` or ``InvalidOption``."""
         pending: Pending[Any] = job if isinstance(job, Pending) else Queue.dispatch(cast(Any, job))
-        settings, middleware, bus = default_parts()
-        jobs = settings.jobs
-        item = Preparer(jobs.default_queue, jobs.max_payload_bytes, middleware, bus).prepare(*pending.take())
-        return item.id, to_row(item), partial(self._written, bus, item.event)
+        manager = unconnected_manager()
+        item = manager.prepare(*pending.take())
+        return item.id, to_row(item), partial(self._written, manager.bus, item.event)
 
     def _written(self, bus: EventBus, event: JobDispatched) -> None:
         bus.emit(JobOutboxed(event.job_id, event.queue, event.job_class, self._outbox))

@@ -12,6 +12,7 @@ from uuid import UUID
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.manager import QueueManager, settings_for, stack_of
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
+from rf_jobs.client.workflow.groups import JobGroup
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -53,15 +54,18 @@ class _Default:
     def make(self) -> QueueManager:
         return QueueManager(self.current_settings(), middleware=self.middleware, bus=self.bus)
 
+    def without_loop(self) -> QueueManager:
+        manager = self.stand_in or self.given or self.blocking
+        if manager is None:
+            manager = self.blocking = self.make()
+        return manager
+
     # What Pending needs of a sender; the manager is only looked up when something is sent.
     async def send(self, job: Job, choices: Choices) -> UUID:
         return await self.manager().send(job, choices)
 
     def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
-        manager = self.stand_in or self.given or self.blocking
-        if manager is None:
-            manager = self.blocking = self.make()
-        return manager.send_blocking(job, choices, timeout)
+        return self.without_loop().send_blocking(job, choices, timeout)
 
     def handle(self, job_id: UUID | str) -> JobHandle[Any]:
         return self.manager().handle(job_id)
@@ -113,13 +117,10 @@ def configured() -> tuple[Settings, MiddlewareStack]:
     return _default.settings or settings_for(None), _default.middleware
 
 
-def default_parts() -> tuple[Settings, MiddlewareStack, EventBus]:
-    """What ``Queue`` dispatches with, for whoever prepares a dispatch without sending it. Needs no event loop. Raises
-    ``ConfigError``."""
-    given = _default.stand_in or _default.given
-    if given is not None:
-        return given.settings, given.middleware, given.bus
-    return _default.current_settings(), _default.middleware, _default.bus
+def unconnected_manager() -> QueueManager:
+    """The manager that ``Queue`` uses where no event loop runs: for what needs no connection, as preparing a dispatch.
+    Raises ``ConfigError``."""
+    return _default.without_loop()
 
 
 def default_manager() -> QueueManager:
@@ -171,3 +172,6 @@ class Queue:
     def on(queue: str) -> OnQueue:
         """Dispatch to this queue. Raises ``InvalidOption`` for a name that can't be one."""
         return OnQueue(queue_name(queue))
+
+
+JobGroup.find_default = staticmethod(_default.manager)

@@ -32,11 +32,12 @@ class Waiter:
         self._listening = asyncio.Event()
 
     async def result(self, job_id: str, timeout: float | None) -> Any:
-        """The job's result, once it ended. Raises ``JobError`` where it has none to come, else as ``final_state``."""
+        """The job's result, once it ended. Raises ``JobError`` where it has none to come, ``MissingKey`` where it is sealed and
+        there is no key, else as ``final_state``."""
         state = await self.final_state(job_id, timeout)
         if state == State.COMPLETED:
             data = await self._store.run(self._store.commands.kept("result", job_id))
-            return None if data is None else codec.decode_value(data)
+            return None if data is None else codec.decode_value(self._inspector.keyring.open_value("result", job_id, data))
         raise await self._why(job_id, state)
 
     async def _why(self, job_id: str, state: str) -> JobError:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 
 from rf_jobs.client.ear import Box, Ear
 from rf_jobs.core.inspector import Inspector
+from rf_jobs.core.revealing import revealed_lines
 from rf_jobs.core.updates import Follower, JobUpdate, Look, StateChanged
 from rf_jobs.store.keys import LIVE_CHANNEL
 from rf_jobs.store.redis import AsyncStore
@@ -65,7 +66,11 @@ class Watcher:
         state, meta, progress, (first, lines), *rest = await self._store.run_many(calls)
         if state == "?":
             return None
-        return Look(meta, progress, rest[0] if rest else None, first, lines)
+        inspector = self._inspector
+        return Look(
+            meta, inspector.shown("progress", job_id, progress), rest[0] if rest else None, first,
+            revealed_lines(inspector.keyring, job_id, lines),
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Stop listening."""

@@ -17,22 +17,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, overload
 from uuid import UUID
 
+import click
 from flask import Flask, current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, ScriptInfo
 
 from rf_jobs import sync
+from rf_jobs.cli import equipment
 from rf_jobs.client.pending import AsyncHandled, Handled, Pending, R
 from rf_jobs.contrib.hosting import PerProcess, overrides, settings_of, worker_command
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.words.errors import ConfigError
+from rf_jobs.worker.commission import Attach, Commission
 from rf_jobs.worker.pool import WorkerPool
 
 CONFIG = "RF_JOBS"
@@ -51,9 +55,7 @@ class RfJobs:
         """Add it to an application. Raises ``ConfigError`` for settings that are wrong."""
         settings = settings_of(_given(app), f"app.config[{CONFIG!r}]")
         app.extensions[_PLACE] = PerProcess(partial(sync.QueueManager, settings))
-        group = AppGroup("rf-jobs", help="Background jobs.")
-        group.add_command(worker_command(partial(_overrides, app), partial(_in_app, app)))
-        app.cli.add_command(group)
+        app.cli.add_command(_commands(app))
 
     @property
     def manager(self) -> sync.QueueManager:
@@ -85,10 +87,6 @@ def _given(app: Flask) -> Mapping[str, Any]:
     return given
 
 
-def _overrides(app: Flask) -> dict[str, object]:
-    return overrides(_given(app), f"app.config[{CONFIG!r}]")
-
-
 class AppContext(Middleware):
     """Runs each job inside an application context of its own. Contextvars carry it to handlers that run in threads;
     ``executor="process"`` starts without one."""
@@ -101,7 +99,33 @@ class AppContext(Middleware):
             return await handle()
 
 
-@asynccontextmanager
-async def _in_app(app: Flask, pool: WorkerPool) -> AsyncGenerator[None, None]:
-    pool.manager.middleware.add(AppContext(app))
-    yield
+APP_VARIABLE = "FLASK_APP"
+
+
+def equip(commission: Commission) -> Attach:
+    """What each process of ``flask rf-jobs worker`` is equipped with: the application, and what ``rf-jobs worker`` has.
+    Raises ``ConfigError``."""
+    app = ScriptInfo(app_import_path=os.environ.get(APP_VARIABLE)).load_app()
+    inner = equipment.equip(commission)
+
+    @asynccontextmanager
+    async def attach(pool: WorkerPool) -> AsyncGenerator[None, None]:
+        pool.manager.middleware.add(AppContext(app))
+        async with inner(pool):
+            yield
+
+    return attach
+
+
+def _commands(app: Flask) -> AppGroup:
+    group = AppGroup("rf-jobs", help="Background jobs.")
+    group.add_command(worker_command(partial(_base, app), f"{__name__}:{equip.__name__}"))
+    return group
+
+
+def _base(app: Flask) -> dict[str, object]:
+    """What the configuration says; and the worker's processes get to know which application this is."""
+    info = click.get_current_context().find_object(ScriptInfo)
+    if info is not None and info.app_import_path:
+        os.environ[APP_VARIABLE] = info.app_import_path
+    return overrides(_given(app), f"app.config[{CONFIG!r}]")

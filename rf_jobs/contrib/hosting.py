@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -16,8 +17,8 @@ import click
 from rf_jobs import sync
 from rf_jobs.cli.app import guarded
 from rf_jobs.cli.commands.outbox import relaying
-from rf_jobs.cli.commands.worker import wiring
-from rf_jobs.cli.importing import import_jobs, require_jobs
+from rf_jobs.cli.commands.worker import SETS, sets_option
+from rf_jobs.cli.importing import named_modules
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
 from rf_jobs.client.manager import QueueManager
@@ -29,11 +30,7 @@ from rf_jobs.words.config_keys import KEYS, TABLES, did_you_mean
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ConfigError
 from rf_jobs.worker.config import WorkerConfig
-from rf_jobs.worker.pool import WorkerPool
 from rf_jobs.worker.supervisor import Supervisor
-
-Around = Callable[[WorkerPool], AbstractAsyncContextManager[None]]
-
 
 # --- settings -----------------------------------------------------------------------------------------------------------
 
@@ -116,26 +113,22 @@ class PerProcess:
 # --- commands -----------------------------------------------------------------------------------------------------------
 
 
-def worker_command(base: Callable[[], dict[str, object]], around: Around) -> click.Command:
+def worker_command(base: Callable[[], dict[str, object]], equip: str) -> click.Command:
     """``rf-jobs worker`` inside a framework's command line: ``base`` is what its configuration says, which options
-    override; ``around`` is entered around each pool."""
+    override; ``equip`` names the function that each process calls first (see ``Supervisor``)."""
 
     @click.command("worker")
     @click.argument("modules", metavar="[MODULE]...", nargs=-1)
-    @settings_options("jobs", "telemetry", "worker", "security")
+    @sets_option
+    @settings_options("jobs", "telemetry", "worker", "security", skip=(SETS,))
     @common()
     def worker(session: Session, modules: tuple[str, ...]) -> int:
-        """Run jobs, in supervised processes, until SIGTERM or Ctrl-C. MODULE... are imported beside what the application
-        has imported already."""
+        """Run jobs, in supervised processes, until SIGTERM or Ctrl-C. MODULE... are imported in each, beside what the
+        application imports."""
         settings = _settled(session, base)
-        require_jobs(import_jobs(session, modules))
-
-        @asynccontextmanager
-        async def attach(pool: WorkerPool) -> AsyncGenerator[None, None]:
-            async with wiring(settings)(pool), around(pool):
-                yield
-
-        return Supervisor(WorkerConfig(settings.worker), settings, attach=attach).run()
+        jobs = replace(settings.jobs, imports=tuple(named_modules(session, modules)))
+        settings = replace(settings, jobs=jobs)
+        return Supervisor(WorkerConfig(settings.worker), settings, equip=equip, page="rf_jobs.cli.page").run()
 
     return worker
 
@@ -158,9 +151,10 @@ def _settled(session: Session, base: Callable[[], dict[str, object]]) -> Setting
     given = {path: value for path, value in session.overrides.items() if value is not None}
     for path, value in {**base(), **given}.items():
         session.override(path, value)
-    settings = session.settings
-    logs.set_up(verbose=session.verbose, as_json=session.json or settings.telemetry.log_format == "json")
-    return settings
+    as_json = session.json or session.settings.telemetry.log_format == "json"
+    logs.set_up(verbose=session.verbose, as_json=as_json)
+    session.override("jobs.telemetry.log_format", "json" if as_json else "text")
+    return session.settings
 
 
 def run_command(command: click.Command, words: Sequence[str], name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,10 @@ from rf_jobs.core.records import (
     moment,
     read_progress,
 )
-from rf_jobs.model import envelope
+from rf_jobs.core.revealing import revealed, revealed_lines, revealed_message
+from rf_jobs.model import catalog, envelope
+from rf_jobs.model.catalog import Catalog
+from rf_jobs.model.crypto import Keyring
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.store.calls import Call
 from rf_jobs.store.redis import AsyncStore
@@ -79,10 +82,11 @@ def imbalance(queue: QueueSurvey) -> int:
 
 
 class Inspector:
-    """Answers questions about a store."""
+    """Answers questions about a store. What is sealed beside a job (results, progress) it opens with ``keyring``."""
 
-    def __init__(self, store: AsyncStore) -> None:
+    def __init__(self, store: AsyncStore, keyring: Keyring | None = None) -> None:
         self._store = store
+        self.keyring = keyring or Keyring()
         self._commands = store.commands
 
     async def survey(self) -> Survey:
@@ -137,7 +141,18 @@ class Inspector:
         each = len(asked) // len(uuids)
         answers = [replies[at : at + each] for at in range(0, len(replies), each)]
         jobs = [Stored(uuid, data[0], *rest) for uuid, (data, *rest) in zip(uuids.values(), answers, strict=True)]
-        return [job for job in jobs if job.is_known]
+        return [self._opened(job) for job in jobs if job.is_known]
+
+    def _opened(self, job: Stored) -> Stored:
+        job_id = str(job.id)
+        return replace(
+            job, progress=self.shown("progress", job_id, job.progress), result=self.shown("result", job_id, job.result)
+        )
+
+    def shown(self, kind: str, job_id: str, data: bytes | None) -> bytes | None:
+        """A job's result or progress, opened where it is sealed and there is the key, else masked."""
+        reveal = revealed if kind == "result" else revealed_message
+        return reveal(self.keyring, kind, job_id, data)
 
     def _questions(self, job_id: str) -> list[Call[Any]]:
         """In the order of the fields of ``Stored``."""
@@ -215,7 +230,7 @@ class Inspector:
         )
         if not known:
             raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
-        return read_progress(data) or Progress()
+        return read_progress(self.shown("progress", str(job_id), data)) or Progress()
 
     async def log(self, job_id: UUID | str, after: int = 0) -> list[LogLine]:
         """A job's log lines behind number ``after``. Raises ``JobNotFound``."""
@@ -224,7 +239,7 @@ class Inspector:
         )
         if not known:
             raise JobNotFound(f"no job {job_id} is known; it was never dispatched here, or retention has removed it")
-        return read_lines(first, lines)
+        return read_lines(first, revealed_lines(self.keyring, str(job_id), lines))
 
     async def workers(self) -> list[WorkerInfo]:
         """Worker processes that live, or did until a moment ago."""
@@ -232,7 +247,18 @@ class Inspector:
         if not listed:
             return []
         facts = await self._store.run_many([self._commands.worker(worker) for worker, _ in listed])
-        return [worker_info(w, until, fact, now) for (w, until), fact in zip(listed, facts, strict=True) if fact]
+        catalogs = await self._catalogs({fact["classes"] for fact in facts if "classes" in fact})
+        return [
+            worker_info(w, until, fact, now, catalogs.get(fact.get("classes", "")))
+            for (w, until), fact in zip(listed, facts, strict=True)
+            if fact
+        ]
+
+    async def _catalogs(self, digests: set[str]) -> dict[str, Catalog | None]:
+        """What workers can run, by the digests that they name."""
+        named = sorted(digests)
+        found = await self._store.run_many([self._commands.catalog(digest) for digest in named]) if named else []
+        return {digest: catalog.decode(data) for digest, data in zip(named, found, strict=True)}
 
 
 def queue_info(queue: QueueSurvey, now_ms: int) -> QueueInfo:
@@ -253,7 +279,9 @@ def queue_info(queue: QueueSurvey, now_ms: int) -> QueueInfo:
     )
 
 
-def worker_info(worker: str, until_ms: float, facts: dict[str, str], now_ms: int) -> WorkerInfo:
+def worker_info(
+    worker: str, until_ms: float, facts: dict[str, str], now_ms: int, classes: Catalog | None = None
+) -> WorkerInfo:
     """A worker's hash, for people."""
     slots, busy = int(facts.get("slots", "0")), int(facts.get("busy", "0"))
     return WorkerInfo(
@@ -269,6 +297,7 @@ def worker_info(worker: str, until_ms: float, facts: dict[str, str], now_ms: int
         version=facts.get("version", ""),
         utilization=float(facts.get("utilization", "0")),
         facts=facts,
+        catalog=classes,
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from rf_jobs.core.cancellations import STOPPED, Cancellation, stage_of
-from rf_jobs.model import codec
+from rf_jobs.model import codec, envelope
+from rf_jobs.model.catalog import Catalog
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.words.timing import from_ms, now_ms
 
@@ -93,7 +94,7 @@ class JobRecord:
     """Why it ended or was parked, where there is something to say."""
     tags: tuple[str, ...]
     payload: Any
-    """Its fields as plain data."""
+    """Its fields as plain data; of those that are encrypted, and of a payload that is stored elsewhere, a placeholder."""
     max_attempts: int | None
     """What the dispatch asked for; None leaves it to the class."""
     errors: list[AttemptError] = field(default_factory=list)
@@ -165,6 +166,8 @@ class WorkerInfo:
     utilization: float
     facts: dict[str, str] = field(default_factory=dict)
     """All that its record in the store holds, as text: also buffered, done, port, and its last fetch."""
+    catalog: Catalog | None = None
+    """The job classes that it can run; None where it has not said so."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRe
         worker=meta.get("token", "").lstrip("!").partition(".")[0],
         reason=meta.get("reason", ""),
         tags=tuple(letter.tags) if letter else (),
-        payload=_value(bytes(letter.args)) if letter else None,
+        payload=_payload(letter) if letter else None,
         max_attempts=(letter.max or None) if letter else None,
         errors=[read_error(line) for line in stored.errors],
         timeline=_timeline(letter, meta, place.state, stored.timeline),
@@ -311,6 +314,13 @@ def _value(data: bytes) -> Any:
         return codec.decode_value(data)
     except (ValueError, RecursionError):
         return _shown(data)
+
+
+def _payload(letter: Envelope) -> Any:
+    try:
+        return envelope.payload(letter)
+    except (ValueError, RecursionError):
+        return _shown(bytes(letter.args))
 
 
 def _timeline(letter: Envelope | None, meta: Mapping[str, str], state: str, kept: list[bytes]) -> list[Moment]:

@@ -3,9 +3,9 @@ that announce it: there is no way to make one without saying so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,8 @@ from rf_jobs.model.events import (
     DispatchRejected,
     Event,
     FailedAttempt,
+    HoldEnded,
+    HoldSet,
     JobBlocked,
     JobCancelAcknowledged,
     JobCancelled,
@@ -43,6 +45,7 @@ from rf_jobs.model.events import (
     QueuePaused,
     QueueResumed,
 )
+from rf_jobs.store import batch_calls, limit_calls
 from rf_jobs.store.calls import Call, Effect
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Report, Retention, Verdict
@@ -75,6 +78,8 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
     event: AttemptEnded
 
 
+UNKNOWN_CLASS = "unknown_class"
+"""Why a job is buried whose class no worker knew."""
 REFUSED_DISPATCH = {"no_parent": "JobNotFound", "batch": "BatchClosed", "limited": "RateLimited", "dropped": "RateLimited"}
 """What the store says of a dispatch that it did not take, and the error that it amounts to."""
 
@@ -231,6 +236,43 @@ def report(
     return Transition(commands.report(reports, most, most_bytes), announce)
 
 
+def seal(commands: Commands, batches: Sequence[str], *, abandoned: bool = False) -> Transition[None]:
+    """The dispatch of these batches is complete; or, ``abandoned``, nobody is left to complete it. Inner ones first."""
+    return Transition(batch_calls.seal(commands, batches, abandoned=abandoned), lambda _: ())
+
+
+def stop_batch(commands: Commands, batch: str, reason: str) -> Transition[bool]:
+    """Cancel what waits of a batch, and ask what runs to stop; what follows is announced job by job."""
+    return Transition(batch_calls.stop(commands, batch, reason), lambda _: ())
+
+
+def hold(commands: Commands, scope: str, ms: int) -> Transition[bool]:
+    """Let no job of a scope start for so long, 0: until further notice."""
+    return Transition(limit_calls.hold(commands, scope, ms), lambda changed: [HoldSet(scope, ms / 1000)] if changed else [])
+
+
+def end_hold(commands: Commands, scope: str) -> Transition[bool]:
+    """Let them start again."""
+    return Transition(limit_calls.hold(commands, scope, None), lambda changed: [HoldEnded(scope)] if changed else [])
+
+
+def define_limit(
+    commands: Commands, name: str, fields: Mapping[str, str], drop: Sequence[str] = ()
+) -> Transition[None]:
+    """Define a limit, or change it; what it held and no longer holds is announced."""
+    return Transition(limit_calls.define(commands, name, fields, drop), lambda _: ())
+
+
+def failure(job_class: str, most: int, per_ms: int, cooldown_ms: int) -> Transition[bool]:
+    """Count a failed attempt for its class's circuit breaker."""
+
+    def announce(opened: bool) -> Iterable[Event]:
+        if opened:
+            yield HoldSet(f"class:{job_class}", cooldown_ms / 1000)
+
+    return Transition(limit_calls.failure(job_class, most, per_ms, cooldown_ms), announce)
+
+
 def move(commands: Commands, job_id: str, queue: str, job_class: str, what: str, value: str) -> Transition[tuple[str, bool]]:
     """Give a waiting job another priority or another due time; ``value`` is as move.lua takes it."""
 
@@ -280,16 +322,19 @@ def unpark(commands: Commands, queue: str, jobs: dict[str, str]) -> Transition[l
 
 def bury_parked(
     commands: Commands, queue: str, older_ms: int, limit: int, retention: Retention
-) -> Transition[list[str]]:
+) -> Transition[list[tuple[str, str]]]:
     """Bury jobs that nobody could run in time."""
-    message = f"no worker that knows its class came within {older_ms / 1000:g} s (park_ttl_seconds)"
-    error = error_entry("UnknownJobClass", message)
+    within = f"came within {older_ms / 1000:g} s (park_ttl_seconds)"
+    unknown = "UnknownJobClass", f"no worker that knows its class {within}"
+    closed = "NobodyCouldOpenIt", f"no worker that has what it takes to open it {within}; its timeline says what"
 
-    def announce(ids: list[str]) -> Iterable[Event]:
-        for each in ids:
-            yield JobDied(each, queue, "", 0, "", 0.0, 0.0, 0.0, "", "unknown_class", "UnknownJobClass", message)
+    def announce(buried: list[tuple[str, str]]) -> Iterable[Event]:
+        for each, reason in buried:
+            said = unknown if reason == UNKNOWN_CLASS else closed
+            yield JobDied(each, queue, "", 0, "", 0.0, 0.0, 0.0, "", reason, *said)
 
-    return Transition(commands.bury_parked(queue, older_ms, limit, retention, error), announce)
+    errors = error_entry(*unknown), error_entry(*closed)
+    return Transition(commands.bury_parked(queue, older_ms, limit, retention, *errors), announce)
 
 
 def pause(commands: Commands, queue: str) -> Transition[bool]:

@@ -132,6 +132,11 @@ class JobContext:
         return self._letter.job
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether the whole payload is encrypted, and so what is kept of the job."""
+        return self._letter.enc is not None and not self._letter.enc.fields
+
+    @property
     def tags(self) -> tuple[str, ...]:
         """Those of the class and of the dispatch."""
         return tuple(self._letter.tags)
@@ -219,13 +224,18 @@ class JobContext:
         ``rf_jobs.job``), with the job's fields beside it: ``rf_job`` and ``rf_fields`` of the record, and ``trace_id`` and
         ``span_id`` of the attempt where it is traced. Lines below INFO are kept only where that logger writes them."""
         enabled = log.isEnabledFor(level)
-        if self._desk is not None and (enabled or level >= logging.INFO):
-            self._desk.write(self, level, message, fields)
+        if enabled or level >= logging.INFO:
+            self.keep_line(level, message, fields)
         if enabled:
             extra: dict[str, Any] = {"rf_job": self.log_fields(), "rf_fields": fields}
             if self.trace:
                 extra["trace_id"], extra["span_id"] = self.trace[3:35], self.trace[36:52]
             log.log(level, message, extra=extra)
+
+    def keep_line(self, level: int, message: str, fields: dict[str, Any]) -> None:
+        """Keep a line with the job, and do nothing else with it."""
+        if self._desk is not None:
+            self._desk.write(self, level, message, fields)
 
     def log_fields(self) -> dict[str, Any]:
         """The fields that identify this attempt in logs."""

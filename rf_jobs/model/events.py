@@ -15,6 +15,9 @@
 | BatchFinished | the last member of a batch has ended | its state, how many failed |
 | QueuePaused, QueueResumed, QueueCleared, HoldSet, HoldEnded | a queue; a class or a tag | |
 | WorkerStarted, WorkerStopping, WorkerStopped, WorkerBeat, JobsFetched, LeaseLost, LoopLagged, JobOverran | the worker's own life | |
+| ScheduleTicked, ScheduleTaken, ScheduleMissed, ScheduleFailed | a tick of a schedule was dispatched, by this scheduler or another; was passed over; could not be | lag, how many, why |
+| ScheduleAdded, ScheduleChanged, SchedulePaused, ScheduleResumed, ScheduleTriggered, ScheduleRemoved, ScheduleOrphaned | | |
+| SchedulerStarted, SchedulerStopped | a scheduler's own life | |
 | OperationDone | a round trip to the server ended | operation, seconds, error |
 
 Subscribers are plain functions, called in the order of subscription on the thread that emits; one that raises is logged
@@ -377,6 +380,92 @@ class JobOverran(JobEvent, gc=False):
 
     worker: str
     seconds: float
+
+
+class ScheduleEvent(Event, gc=False):
+    """Something happened to a schedule."""
+
+    schedule: str
+
+
+class ScheduleTicked(ScheduleEvent, gc=False):
+    """A tick's job was dispatched; ``JobDispatched`` says so too."""
+
+    tick_ms: int
+    job_id: str
+    queue: str
+    job_class: str
+    lag: float
+    """How late (seconds)."""
+    traceparent: str = ""
+
+
+class ScheduleTaken(ScheduleEvent, gc=False):
+    """Another scheduler was quicker."""
+
+    tick_ms: int
+
+
+class ScheduleMissed(ScheduleEvent, gc=False):
+    """Ticks were passed over: nobody ran them in time, and the misfire policy does not want them now."""
+
+    count: int
+
+
+class ScheduleFailed(ScheduleEvent, gc=False):
+    """A tick could not be dispatched; the schedule goes on with the next."""
+
+    tick_ms: int
+    reason: str
+
+
+class ScheduleAdded(ScheduleEvent, gc=False):
+    """It is in the store."""
+
+    source: str
+    """code or api."""
+
+
+class ScheduleChanged(ScheduleEvent, gc=False):
+    """It has another definition."""
+
+    source: str
+
+
+class SchedulePaused(ScheduleEvent, gc=False):
+    """It does not run."""
+
+
+class ScheduleResumed(ScheduleEvent, gc=False):
+    """It runs again, from its next tick on."""
+
+
+class ScheduleTriggered(ScheduleEvent, gc=False):
+    """Somebody had it run out of turn."""
+
+    job_id: str
+
+
+class ScheduleRemoved(ScheduleEvent, gc=False):
+    """It is gone; jobs that it dispatched are not."""
+
+
+class ScheduleOrphaned(ScheduleEvent, gc=False):
+    """No scheduler has it in its code any more: it does not run, until one does, or it is removed."""
+
+
+class SchedulerStarted(Event, gc=False):
+    """A scheduler is about to look after the schedules."""
+
+    scheduler: str
+    schedules: int
+    """How many its code has."""
+
+
+class SchedulerStopped(Event, gc=False):
+    """It has stopped."""
+
+    scheduler: str
 
 
 class OperationDone(Event, gc=False):

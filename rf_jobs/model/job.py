@@ -199,7 +199,7 @@ def _field_names(cls: type[Job]) -> list[str]:
 
 def _check_fields(cls: type[Job]) -> None:
     for field in _field_names(cls):
-        if field in _RESERVED:
+        if field in _RESERVED or any(inspect.isfunction(vars(base).get(field)) for base in cls.__mro__[1:]):
             raise InvalidOption(
                 f"class {cls.__qualname__} has a field {field!r}, which is the name of a method of Job; rename the field"
             )

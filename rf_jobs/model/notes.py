@@ -44,29 +44,29 @@ class Notes:
         """The messages of ``lines``."""
         return [line.message for line in self.lines]
 
-    def write(self, ctx: object, level: int, message: str, fields: dict[str, Any]) -> None:  # noqa: ARG002
+    def write(self, ctx: object, level: int, message: str, fields: dict[str, Any]) -> None:
         self.lines.append(Line(level, message, dict(fields)))
 
-    def tell_progress(self, ctx: object, current: float, total: float, message: str) -> None:  # noqa: ARG002
+    def tell_progress(self, ctx: object, current: float, total: float, message: str) -> None:
         self.progress.append((current, total, message))
 
-    async def keep_checkpoint(self, ctx: object, state: Any) -> None:  # noqa: ARG002
+    async def keep_checkpoint(self, ctx: object, state: Any) -> None:
         """Raises ``SerializationError``."""
         self.checkpoints.append(codec.decode_value(codec.encode_value(state, "the checkpoint")))
 
-    async def load_checkpoint(self, ctx: object) -> Any:  # noqa: ARG002
+    async def load_checkpoint(self, ctx: object) -> Any:
         return self.checkpoints[-1] if self.checkpoints else None
 
-    async def keep_step(self, ctx: object, name: str, value: Any) -> Any:  # noqa: ARG002
+    async def keep_step(self, ctx: object, name: str, value: Any) -> Any:
         """Raises ``SerializationError``."""
         kept = self.steps[name] = codec.decode_value(codec.encode_value(value, f"the answer of step {name!r}"))
         return kept
 
-    async def load_steps(self, ctx: object) -> dict[str, Any]:  # noqa: ARG002
+    async def load_steps(self, ctx: object) -> dict[str, Any]:
         return dict(self.steps)
 
     async def settle(self, ctx: object) -> None:
         """There is nobody to wait for."""
 
-    def extend(self, ctx: object, by: float) -> None:  # noqa: ARG002
+    def extend(self, ctx: object, by: float) -> None:
         self.extended += by

@@ -64,6 +64,8 @@ class Definition(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     """What of it is sealed, if anything is."""
     queue: str = ""
     """Empty: as the class says when it is dispatched; so are the others where they are None."""
+    home: str = ""
+    """Where the class sends it, for a scheduler that does not know the class."""
     pri: int | None = None
     max: int | None = None
     exp: int | None = None

@@ -61,6 +61,10 @@ class Commands:
 
         return Call("dispatch", args, read, "enqueue", 2)
 
+    def forget_relayed(self, ids: Sequence[str]) -> Call[int]:
+        """These rows of an outbox are gone for good."""
+        return Call("admin", ("UNLINK", *(self.keys.of("relayed", each) for each in ids)), int)
+
     def fetch(
         self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str], ageing_ms: int = 0
     ) -> Call[Fetched]:
@@ -155,8 +159,13 @@ class Commands:
     def unpark(self, queue: str, ids: Sequence[str]) -> Call[list[str]]:
         return Call("admin", (queue, *ids), texts, "unpark")
 
-    def bury_parked(self, queue: str, older_ms: int, limit: int, retention: Retention, error: bytes) -> Call[list[str]]:
-        return Call("reclaim", (queue, older_ms, limit, *retention.args(), error), _first, "bury_parked", 1)
+    def bury_parked(
+        self, queue: str, older_ms: int, limit: int, retention: Retention, unknown: bytes, closed: bytes
+    ) -> Call[list[tuple[str, str]]]:
+        """Answers with ids and reasons; ``unknown`` and ``closed`` are the errors of those whose class nobody knew, and of
+        those that nobody could open."""
+        args = (queue, older_ms, limit, *retention.args(), unknown, closed)
+        return Call("reclaim", args, lambda r: list(pairs(r[0]).items()), "bury_parked", 1)
 
     def settle(self) -> Call[None]:
         """Do what earlier scripts left in the outbox."""

@@ -34,6 +34,7 @@ KEYS: tuple[Key, ...] = (
     Key("watched", "set", "ids whose end somebody waits for; announced on the channel `final`"),
     Key("live", "zset", "ids that somebody watches live, by the time until which (ms); changes are announced on `live:<id>`", "half a minute after the last look"),
     Key("payloads", "zset", "names of offloaded payloads, `<job id>.<random>`, by when (ms) to look next whether they are needed", "until the payload is removed"),
+    Key("relayed:<id>", "string", "an outbox's row with this id is in the store", "until the row is gone, at most a week"),
     Key("job:<id>", "string", "the envelope: immutable JSON, see wire-format.md", "until the job is collected"),
     Key(
         "meta:<id>",

@@ -55,11 +55,21 @@ class Options(msgspec.Struct, omit_defaults=True):
     """Between its parent and those that wait for that."""
     e: bool = False
     """Behind the last step of its chain."""
+    m: int = 0
+    """For how long its id is remembered, in ms, also when its job is gone: it comes from an outbox."""
 
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Options)
 
 
 def encode(options: Options) -> bytes:
     """Its bytes."""
     return _encoder.encode(options)
+
+
+def remembered(data: bytes, ms: int) -> bytes:
+    """The bytes of these options, or of none, with the wish that the id be remembered."""
+    options = _decoder.decode(data) if data else Options()
+    options.m = ms
+    return encode(options)

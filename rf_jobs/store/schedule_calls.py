@@ -17,6 +17,9 @@ BELIEVED_MS = 15_000
 HIDDEN_MS = 1_000
 """For so long a due schedule is one scheduler's alone; if that dies, others have it then."""
 
+TROUBLED_MS = 5_000
+"""For so long a schedule that a scheduler cannot run is out of sight."""
+
 
 class Put(NamedTuple):
     """A schedule on its way into the store."""
@@ -72,12 +75,30 @@ class ScheduleCalls:
         self._keys = keys
         self._retention = retention
 
-    def put(self, source: str, scheduler: str, mode: str, schedules: Sequence[Put]) -> Call[list[int]]:
+    def put(self, source: str, scheduler: str, schedules: Sequence[Put]) -> Call[list[int]]:
         """Answers for each with 0 same, 1 added, 2 changed, -1 refused."""
-        args: list[Arg] = [source, scheduler, mode, ORPHAN_MS]
+        args: list[Arg] = [source, scheduler, ORPHAN_MS]
         for one in schedules:
             args += (one.name, one.revision, one.timing, one.definition, _some(one.next), _some(one.due))
         return Call("admin", args, list, "schedule_put")
+
+    def touch(self, scheduler: str, schedules: Sequence[tuple[str, str]]) -> Call[list[int]]:
+        """``schedules``: name and revision. Answers with the positions (0-based) of those to be put again."""
+        args: list[Arg] = [scheduler]
+        for name, revision in schedules:
+            args += (name, revision)
+        return Call("admin", args, lambda r: [at - 1 for at in r], "schedule_touch")
+
+    def trouble(self, name: str, revision: str, tick: int, error: str) -> Call[bool]:
+        return Call("admin", (name, revision, tick, TROUBLED_MS, error), bool, "schedule_trouble")
+
+    def leave(self, scheduler: str) -> list[Call[int]]:
+        """What a scheduler that stops has to send."""
+        keys = self._keys
+        return [
+            Call("admin", ("ZREM", keys.of("schedulers"), scheduler), int),
+            Call("admin", ("UNLINK", keys.of("scheduler", scheduler)), int),
+        ]
 
     def due(self, scheduler: str, limit: int, facts: dict[str, Arg]) -> Call[Agenda]:
         args: list[Arg] = [scheduler, BELIEVED_MS, HIDDEN_MS, limit]

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from rf_jobs.telemetry import names
-from rf_jobs.telemetry.exposition import MetricsCollector, Reading, Together, added, render
+from rf_jobs.telemetry.exposition import MetricsCollector, Reading, Together, added, build_info, render
 from rf_jobs.telemetry.sharing import LAST, Shared
 
 log = logging.getLogger("rf_jobs.telemetry")
@@ -84,7 +84,8 @@ class Gathering:
 
     def _render(self, sources: Sequence[Source], own: list[Reading], accept: str) -> tuple[bytes, str]:
         living = [(source, self._known[source.readings]) for source in sources if source.readings in self._known]
-        ours = MetricsCollector(lambda: [*self._sums(living), *own], namespace=self._namespace)
+        versions = [build_info(shared.server) for _, shared in living[:1]]
+        ours = MetricsCollector(lambda: [*versions, *self._sums(living), *own], namespace=self._namespace)
         others = {source.place: shared.others for source, shared in living if source.serving}
         return render(Together(ours, _Labelled(others)), accept)
 

@@ -1,4 +1,4 @@
-"""A worker's own metrics and probes over HTTP: ``/metrics``, ``/healthz``, ``/readyz``.
+"""Metrics and probes of workers over HTTP: ``/metrics``, ``/healthz``, ``/readyz``.
 
 A few lines on asyncio's streams and not a framework: aiohttp would cost every worker process 13 MB of the 50 that it may
 take (docs/decisions/0003-worker-http.md). GET and HEAD only; one request for each connection; bounded in size, time and
@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
+from typing import Any
 
 from rf_jobs.words.errors import WorkerError
 
@@ -25,15 +27,21 @@ LINGER_SECONDS = 1.0
 MAX_LINGER_READS = 64
 TEXT = "text/plain; charset=utf-8"
 
-Render = Callable[[str], tuple[bytes, str]]
-"""From an Accept header to a body and its content type. Called in a thread: it may take 100 ms."""
+Render = Callable[[str], Awaitable[tuple[bytes, str]]]
+"""From an Accept header to a body and its content type. Called for one request at a time."""
+
+
+def _alive() -> str:
+    return ""
 
 
 class Probes:
-    """Serves from ``start`` to ``aclose``. ``stalled`` says why the worker is not ready, '' while it is."""
+    """Serves from ``start`` or ``serve`` to ``aclose``. ``stalled`` says why nobody is ready, '' while it is so; ``dead``
+    likewise why nothing is alive."""
 
-    def __init__(self, stalled: Callable[[], str], render: Render | None) -> None:
+    def __init__(self, stalled: Callable[[], str], render: Render | None, dead: Callable[[], str] = _alive) -> None:
         self._stalled = stalled
+        self._dead = dead
         self._render = render
         self._server: asyncio.Server | None = None
         self._rendering = asyncio.Lock()
@@ -42,9 +50,8 @@ class Probes:
     async def start(self, host: str, port: int) -> int:
         """Listen; answers with the port. Raises ``WorkerError`` where the address can't be had."""
         try:
-            # An empty context: requests are answered for as long as the process lives, outside anybody's span.
             opening = asyncio.start_server(self._connected, host, port, limit=MAX_HEAD_BYTES, backlog=64)
-            self._server = await asyncio.create_task(opening, context=contextvars.Context())
+            self._server = await _outside(opening)
         except OSError as error:
             raise WorkerError(
                 f"the worker cannot serve its metrics on {host}:{port}: {error.strerror or error};"
@@ -53,6 +60,10 @@ class Probes:
         bound: int = self._server.sockets[0].getsockname()[1]
         log.info("metrics and probes on http://%s:%d", host, bound)
         return bound
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Answer on a socket that listens already."""
+        self._server = await _outside(asyncio.start_server(self._connected, sock=listener, limit=MAX_HEAD_BYTES))
 
     async def aclose(self) -> None:
         """Stop listening. Answers that are on their way get a moment, then they are cut off."""
@@ -105,18 +116,21 @@ class Probes:
         return _response(status, body, kind, with_body=method == "GET")
 
     async def _route(self, path: str, accept: str) -> tuple[HTTPStatus, bytes, str]:
-        if path == "/healthz":
-            return HTTPStatus.OK, b"ok\n", TEXT
-        if path == "/readyz":
-            why = self._stalled()
+        if path in ("/healthz", "/readyz"):
+            why = self._dead() if path == "/healthz" else self._stalled()
             return (
                 (HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n".encode(), TEXT) if why else (HTTPStatus.OK, b"ok\n", TEXT)
             )
         if path == "/metrics" and self._render is not None:
             async with self._rendering:  # one at a time: they share the interpreter with the jobs
-                body, kind = await asyncio.to_thread(self._render, accept)
+                body, kind = await self._render(accept)
             return HTTPStatus.OK, body, kind
         return HTTPStatus.NOT_FOUND, b"/metrics, /healthz or /readyz\n", TEXT
+
+
+async def _outside(opening: Coroutine[Any, Any, asyncio.Server]) -> asyncio.Server:
+    """In an empty context: requests are answered for as long as the process lives, outside anybody's span."""
+    return await asyncio.create_task(opening, context=contextvars.Context())
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,8 @@ class Shared(msgspec.Struct):
     """What a process gives."""
 
     ours: list[SharedReading]
+    server: str = ""
+    """The server's version."""
     others: bytes = b""
     """The text exposition of prometheus_client's own registry: the process, the garbage collector, the application's."""
 
@@ -45,8 +47,9 @@ class Shared(msgspec.Struct):
 class Share:
     """Gives from ``start`` to ``aclose``."""
 
-    def __init__(self, cells: MetricStore, path: str) -> None:
+    def __init__(self, cells: MetricStore, path: str, server: Callable[[], str]) -> None:
         self._cells = cells
+        self._version = server
         self._path = path
         self._server: asyncio.Server | None = None
 
@@ -85,7 +88,7 @@ class Share:
         # At the first request: a worker that nobody asks never loads it.
         from prometheus_client import REGISTRY, generate_latest  # noqa: PLC0415
 
-        return msgspec.msgpack.encode(Shared(list(_readings(self._cells)), generate_latest(REGISTRY)))
+        return msgspec.msgpack.encode(Shared(list(_readings(self._cells)), self._version(), generate_latest(REGISTRY)))
 
 
 def _readings(cells: MetricStore) -> Iterable[SharedReading]:

@@ -16,6 +16,7 @@ from rf_jobs.telemetry.flush import Flusher
 from rf_jobs.telemetry.logs import LifecycleLog
 from rf_jobs.telemetry.metrics import Metrics
 from rf_jobs.telemetry.probes import Probes, Render
+from rf_jobs.telemetry.sharing import Share
 from rf_jobs.words.config_settings import TelemetrySettings, WorkerSettings
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.version import package_version
@@ -47,18 +48,23 @@ class Pool(Protocol):
 @asynccontextmanager
 async def telemetry(
     manager: QueueManager, settings: TelemetrySettings, *, pool: Pool | None = None, registry: Registry = default_registry,
-    tracer_provider: TracerProvider | None = None,
+    tracer_provider: TracerProvider | None = None, readings: str = "",
 ) -> AsyncGenerator[None, None]:  # fmt: skip
     """All telemetry of one process, for one manager.
 
     Enter it before ``pool.start()`` and leave it after ``pool.shutdown()``, so that the first and the last event are
     told; leaving it sends what is left. In a process that only dispatches there is no ``pool``. Spans go to
     ``tracer_provider``, else to the global one, else to ``otlp_endpoint``, else nowhere, at no cost. Enter it in the
-    process that it is for, after a fork. Raises ``ConfigError`` where an extra is missing, ``WorkerError`` where the
+    process that it is for, after a fork. ``readings`` is where a supervised process gives its metrics to its supervisor's page.
+    Raises ``ConfigError`` where an extra is missing, ``WorkerError`` where the
     worker's HTTP port can't be had.
     """
     cells = MetricStore(max_series_per_metric=settings.max_series_per_metric, max_job_classes=settings.max_job_classes)
     async with AsyncExitStack() as stack:
+        if settings.metrics and readings:
+            share = Share(cells, readings, lambda: manager.store.server.version)
+            await share.start()
+            stack.push_async_callback(share.aclose)  # first, so that it ends last: everything is counted then
         if settings.metrics:
             known = known_pairs(registry, manager.settings.jobs.default_queue, pool.queues if pool else ())
             metrics = Metrics(manager.bus, cells, worker=pool is not None, known=known)
@@ -121,7 +127,7 @@ async def _serve(stack: AsyncExitStack, pool: Pool, render: Render | None) -> No
 
 
 def _renderer(manager: QueueManager, cells: MetricStore, namespace: str) -> Render:
-    def render(accept: str) -> tuple[bytes, str]:
+    def page(accept: str) -> tuple[bytes, str]:
         # At the first scrape: a worker that nobody scrapes never loads it.
         from prometheus_client import REGISTRY  # noqa: PLC0415
 
@@ -132,4 +138,4 @@ def _renderer(manager: QueueManager, cells: MetricStore, namespace: str) -> Rend
         ours = exposition.MetricsCollector(cells, lambda: [build], namespace=namespace)
         return exposition.render(exposition.Together(ours, REGISTRY), accept)
 
-    return render
+    return lambda accept: asyncio.to_thread(page, accept)  # it may take 100 ms

@@ -40,7 +40,7 @@ class Attempts:
         self._runner = Runner(
             worker=WORKER, registry=registry, defaults=_defaults(manager), middleware=self._witness, bus=manager.bus,
             desk=desk, threads=threads, isolation=_NoIsolation(threads), on_start=self._started,
-            is_ending=lambda: self._caller is not None and self._caller.cancelling() > 0,
+            is_ending=lambda: self._caller is not None and self._caller.cancelling() > 0, offload=manager.offload,
         )  # fmt: skip
 
     async def run(self, leased: Leased) -> AttemptEnd | None:
@@ -130,7 +130,7 @@ class _NoIsolation:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
 
-    async def run(self, attempt: Attempt, letter: Envelope) -> Any:  # noqa: ARG002 (what a process would be sent)
+    async def run(self, attempt: Attempt, letter: Envelope) -> Any:
         if attempt.entry is not None and attempt.entry.is_async:
             return await attempt.job.handle(attempt.ctx)
         value = await self._threads.run(lambda: attempt.job.handle(attempt.ctx))

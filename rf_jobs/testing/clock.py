@@ -103,10 +103,8 @@ class Clock:
     def _go(self, ahead: int, frozen: int | None, *, leases: bool = False) -> datetime:
         if self not in _in_use:
             raise WorkerError("this clock is not in use; move it inside of `with Clock(...) as clock:`")
-        if frozen is not None:
-            setting = f"={frozen}"
-        else:
-            setting = f"{'+' if ahead > 0 else '-'}{abs(ahead)}" if ahead else ""
+        beside = f"{'+' if ahead > 0 else '-'}{abs(ahead)}" if ahead else ""
+        setting = beside if frozen is None else f"={frozen}"
         at = self._store.run(self._store.commands.travel(setting, leases_end=leases))
         self._ahead, self._frozen = ahead, frozen
         return from_ms(at)

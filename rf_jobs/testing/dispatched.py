@@ -127,7 +127,8 @@ def listing(records: Iterable[Dispatched[Any]], expected: Expected | None = None
         # Another class is further off than any number of other values; a stable sort keeps the order of dispatch.
         rows.sort(key=lambda row: (not isinstance(row[1].job, expected.kind), len(row[0])))
     lines = [
-        f"  {one}" + (f"    <- {'; '.join(faults)}" if faults and expected and isinstance(one.job, expected.kind) else "")
+        f"  {one}"
+        + (f"    <- {'; '.join(faults)}" if faults and expected and isinstance(one.job, expected.kind) else "")
         for faults, one in rows[:SHOWN]
     ]
     if len(rows) > SHOWN:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -68,7 +67,9 @@ class Dead:
     traceback: str = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.job_class} {self.id} on {self.queue!r}, attempt {self.attempt}: {self.error_type}: {self.message}"
+        return (
+            f"{self.job_class} {self.id} on {self.queue!r}, attempt {self.attempt}: {self.error_type}: {self.message}"
+        )
 
 
 @dataclass
@@ -108,7 +109,7 @@ async def drain(
     raise_errors: bool = True,
     limit: int = 10_000,
     concurrency: int = 10,
-    timeout: Duration = 60,  # noqa: ASYNC109 (it says what is left; a caller's could not)
+    timeout: Duration = 60,
 ) -> Drained:
     """Run everything that is due, and what it dispatches, until nothing is; answers with what happened.
 
@@ -147,9 +148,7 @@ async def drain(
 class _Drain:
     """One call of ``drain``. It trusts the server alone to say that nothing is left: events only say when to ask."""
 
-    def __init__(
-        self, manager: QueueManager, queues: tuple[str, ...] | None, limit: int, concurrency: int
-    ) -> None:
+    def __init__(self, manager: QueueManager, queues: tuple[str, ...] | None, limit: int, concurrency: int) -> None:
         self.summary = Drained()
         self._manager = manager
         self._queues = queues
@@ -268,7 +267,13 @@ class _Drain:
 
 def _dead(event: FailedAttempt) -> Dead:
     return Dead(
-        UUID(event.job_id), event.job_class, event.queue, event.attempt, event.error_type, event.message, event.traceback
+        UUID(event.job_id),
+        event.job_class,
+        event.queue,
+        event.attempt,
+        event.error_type,
+        event.message,
+        event.traceback,
     )
 
 

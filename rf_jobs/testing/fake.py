@@ -32,13 +32,13 @@ class NoServer(AsyncStore):
     async def connect(self) -> None:
         """There is nothing to make contact with."""
 
-    async def _retrying(self, op: str, attempt: Callable[[], Awaitable[T]], retry_for: float) -> T:  # noqa: ARG002
+    async def _retrying(self, op: str, attempt: Callable[[], Awaitable[T]], retry_for: float) -> T:
         self._refuse(op)
 
-    async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> str | None:  # noqa: ARG002, ASYNC109
+    async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> str | None:
         self._refuse("wait_for_wake")
 
-    async def pass_on(self, queue: str) -> None:  # noqa: ARG002
+    async def pass_on(self, queue: str) -> None:
         self._refuse("pass_on")
 
     async def finals(self) -> Any:
@@ -99,7 +99,7 @@ class FakeQueue(QueueManager):
         """Record one."""
         return self._record([(job, choices)])[0][0].id
 
-    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:  # noqa: ARG002
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
         """Record one, for ``.sync()``."""
         return self._record([(job, choices)])[0][0].id
 
@@ -203,9 +203,7 @@ class FakeQueue(QueueManager):
             raise AssertionError(f"{was}{should}; {listing(self, wanted)}")
         return found
 
-    def assert_not_dispatched(
-        self, what: type[Job] | Job, where: Where[Any] | None = None, /, **expected: Any
-    ) -> None:
+    def assert_not_dispatched(self, what: type[Job] | Job, where: Where[Any] | None = None, /, **expected: Any) -> None:
         """Fail if such a job was dispatched; takes what ``assert_dispatched`` takes."""
         __tracebackhide__ = True
         wanted = Expected(what, where, expected)

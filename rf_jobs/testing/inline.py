@@ -16,6 +16,7 @@ from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.core.records import Progress
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec
+from rf_jobs.model.crypto import Keyring
 from rf_jobs.model.events import EventBus, FailedAttempt
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -95,7 +96,7 @@ class InlineQueue(FakeQueue):
         """Record one and run it; raises what its last attempt raised, unless that is kept."""
         return (await self._send([(job, choices)], Threads(1)))[0]
 
-    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:  # noqa: ARG002
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
         """The same for ``.sync()``. It returns when the job has ended, however long its own timeout allows."""
         try:
             asyncio.get_running_loop()
@@ -151,7 +152,7 @@ class InlineQueue(FakeQueue):
                     raise WorkerError(f"an attempt of {record} ended in nothing; an inline job can't lose its lease")
                 ran.attempt = leased.attempt
                 self.bus.emit(end.event)
-                if not _follow(ran, end, attempts.raised):
+                if not _follow(ran, end, attempts.raised, self.protection.keyring):
                     return
                 again = leased.attempt + 1 if end.ending.verb == "retry" else leased.attempt
                 snoozes = 0 if end.ending.verb == "retry" else snoozes + 1
@@ -173,7 +174,7 @@ class InlineQueue(FakeQueue):
             raise JobNotFound(f"no job {job_id} ran inline; {len(self._ran)} did")
         return found
 
-    async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:  # noqa: ARG002, ASYNC109
+    async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """The result of a job that ran; raises as ``QueueManager.wait`` does."""
         ran = self.ran(job_id)
         if ran.state is State.COMPLETED:
@@ -200,7 +201,7 @@ class InlineQueue(FakeQueue):
 
 
 def inline(*, raise_errors: bool = True, delayed: bool = True) -> InlineQueue:
-    """``with inline() as queue:`` dispatches run at once, in this process, until the end of the block.
+    """Have ``Queue`` run what is dispatched at once, in this process, until the end of the ``with`` block.
 
     ``raise_errors``: a dispatch raises what the last attempt of its job raised; otherwise the error is kept, see
     ``queue.ran(job_id)``. ``delayed``: jobs that were to run later run at once too; otherwise they are only recorded. All
@@ -209,7 +210,7 @@ def inline(*, raise_errors: bool = True, delayed: bool = True) -> InlineQueue:
     return InlineQueue(raise_errors=raise_errors, delayed=delayed)
 
 
-def _follow(ran: Ran, end: AttemptEnd, raised: BaseException | None) -> bool:
+def _follow(ran: Ran, end: AttemptEnd, raised: BaseException | None, keyring: Keyring) -> bool:
     """Note how an attempt ended; whether another follows."""
     ending, event = end.ending, end.event
     ran.reason = ending.reason
@@ -223,7 +224,7 @@ def _follow(ran: Ran, end: AttemptEnd, raised: BaseException | None) -> bool:
         raise WorkerError(f"{ran.dispatched} ended in {ending.verb!r}, which inline() does not know; use drain()")
     ran.state = _ENDS[ending.verb]
     if ran.state is State.COMPLETED and ending.data:
-        ran.result = codec.decode_value(ending.data)
+        ran.result = codec.decode_value(keyring.open_value("result", str(ran.dispatched.id), ending.data))
     return False
 
 

@@ -53,6 +53,7 @@ class JobsSettings:
     ] = 3_600.0
     result_ttl_seconds: Annotated[Seconds, Meta(description="how long a job's result is kept")] = 3_600.0
     completed_keep: Annotated[Count, Meta(description="completed jobs kept in a queue, by number")] = 1_000
+    batch_keep_seconds: Annotated[Seconds, Meta(description="finished batches and chains kept, by age")] = 604_800.0
     completed_keep_seconds: Annotated[Seconds, Meta(description="completed jobs kept in a queue, by age")] = 86_400.0
     dead_keep: Annotated[Count, Meta(description="dead letters kept in a queue, by number")] = 100_000
     dead_keep_seconds: Annotated[Seconds, Meta(description="dead letters kept in a queue, by age")] = 7_776_000.0
@@ -122,7 +123,7 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
-    """Recurring jobs. Nothing reads these settings yet: the scheduler is still to come."""
+    """Recurring jobs: ``rf-jobs scheduler``, and schedulers inside of workers."""
 
     enabled: Annotated[bool, Meta(description="workers run a scheduler too")] = False
     timezone: Annotated[str, Meta(description="an IANA name; cron expressions are read in it")] = "UTC"

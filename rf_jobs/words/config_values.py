@@ -13,8 +13,8 @@ from msgspec import inspect
 
 from rf_jobs.words.config_keys import Key
 from rf_jobs.words.config_secrets import mask_url
-from rf_jobs.words.config_sets import read_sets
-from rf_jobs.words.config_settings import NO_LIMIT
+from rf_jobs.words.config_sets import read_sets, sets_as_text
+from rf_jobs.words.config_settings import NO_LIMIT, WorkerSet
 from rf_jobs.words.errors import ConfigError, InvalidOption
 from rf_jobs.words.ids import is_namespace, queue_name
 from rf_jobs.words.secret_keys import mask_keys, parse_keys
@@ -50,7 +50,10 @@ def convert(key: Key, value: object, origin: str) -> object:
 
 def shown(value: object) -> str:
     """``value`` as text for an error or a listing: secrets masked, not endless."""
-    text = repr(mask_url(value)) if isinstance(value, str) else mask_url(repr(value))
+    if isinstance(value, tuple) and value and all(isinstance(each, WorkerSet) for each in value):
+        text = sets_as_text(value)
+    else:
+        text = repr(mask_url(value)) if isinstance(value, str) else mask_url(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 

@@ -86,7 +86,10 @@ def read_keys(path: str | Path) -> tuple[SecretKey, ...]:
 
 def keys_of(items: Iterable[str], path: str | None) -> tuple[SecretKey, ...]:
     """The keys of a setting, then those of its file. Raises ``ConfigError``."""
-    keys = parse_keys(items) + (read_keys(path) if path else ())
+    try:
+        keys = parse_keys(items) + (read_keys(path) if path else ())
+    except ValueError as error:
+        raise ConfigError(f"a list of keys is wrong: {error}") from None
     ids = [key.id for key in keys]
     for key_id in ids:
         if ids.count(key_id) > 1:

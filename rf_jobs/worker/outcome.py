@@ -25,6 +25,7 @@ from rf_jobs.model.events import (
     JobRetried,
     JobSnoozed,
 )
+from rf_jobs.model.sealing import Guard
 from rf_jobs.store.shapes import Ending, Leased
 from rf_jobs.words.backoff import BackoffLike, delay_seconds
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
@@ -94,6 +95,8 @@ class Account(msgspec.Struct, frozen=True, gc=False):
     duration: float
     total: float
     trace: str = ""
+    guard: Guard | None = None
+    """Of a job of which something is sealed."""
 
 
 _EVENTS: dict[str, type[FailedAttempt]] = {
@@ -136,6 +139,8 @@ def _complete(outcome: Completed, policy: Policy, account: Account) -> AttemptEn
     if outcome.value is not None:
         try:
             data = encode_value(outcome.value, "the result")
+            if account.guard is not None:
+                data = account.guard.result(data)
         except SerializationError as error:
             # The work is done: running it again would do it twice, and hiding the fault would lose the result.
             return _failed(Failed(error, "decode", for_good=True), policy, account)
@@ -216,6 +221,8 @@ def _end(
     data = b""
     if error is not None:
         error_type, message, trace = describe(error)
+        if account.guard is not None:
+            reason, message, trace = map(account.guard.scrub, (reason, message, trace))
         data = error_entry(
             error_type, message, trace, worker=account.worker, attempt=leased.attempt, ran=account.duration,
             span=account.trace,

@@ -21,6 +21,7 @@ from rf_jobs.words.timing import Duration, mono, seconds
 from rf_jobs.worker.advertiser import Advertiser
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.capture import Capture
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
@@ -112,6 +113,8 @@ class WorkerPool:
         self._report()
         if not self._supervised:
             self._beats = start_beats(self.manager, self._table, self.config.settings, self.queues, self.on_beat)
+        if self.manager.settings.jobs.capture_logging:
+            self._capture.start()
         self._engine.start()
         self._finish_task = self._spawn("finish", self._finisher.run())
         self._fetch_task = self._spawn("fetch", self._fetcher.run())
@@ -126,6 +129,7 @@ class WorkerPool:
         settings, manager = self.config.settings, self.manager
         self._threads = Threads(self.slots)
         appetite = Appetite(self.slots, settings.max_prefetch)
+        self._capture = Capture(self.id)
         self._ear = Ear(manager.store, STOP_CHANNEL)
         self._reporter = Reporter(manager.lifecycle, manager.settings.jobs)
         self._isolation = JobProcesses(manager.settings, self.slots, self._reporter)
@@ -134,7 +138,7 @@ class WorkerPool:
         runner = CrowdRunner(
             worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
             desk=desk, threads=self._threads, isolation=self._isolation, on_start=self._started,
-            is_ending=self._is_ending,
+            is_ending=self._is_ending, offload=manager.offload, captures=manager.settings.jobs.capture_logging,
         )  # fmt: skip
         self._engine = Engine(
             self.slots, self._table, appetite, manager.bus, self.id, settings.grace_seconds, runner.perform,
@@ -147,8 +151,9 @@ class WorkerPool:
             room=lambda: self._table.room, deliver=self._engine.accept,
         )  # fmt: skip
         self._caretaker = Caretaker(
-            manager.lifecycle, manager.inspector, self._registry, self.queues, manager.retention,
+            manager.lifecycle, self._registry, self.queues, manager.retention,
             max_crashes=settings.max_crashes, park_ttl=settings.park_ttl_seconds, every=settings.lease_seconds / 3,
+            offload=manager.offload,
         )  # fmt: skip
 
     # The engine and the fetcher each call the other; these stand between them.
@@ -234,6 +239,7 @@ class WorkerPool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._report()
+        self._capture.stop()
         await self._ear.aclose()
         self._reporter.close()
         self._threads.close()

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from itertools import islice
 from typing import Self
 
 from rf_jobs.client.dispatching import chunks
@@ -116,40 +116,49 @@ class Relay:
         async with self._source.take(self._limit) as haul:
             self._took([row.seq for row in haul.rows])
             items = self._open(haul)
-            for chunk in chunks(items):
-                await self._push(chunk)
+            await self._push(haul, items)
         if haul.rows:
             self._tell(haul)
-            await self._forget(items)
+            await self._forget(list(items.values()))
         return len(haul.rows)
 
     def _took(self, rows: list[int]) -> None:
         if rows != self._taken:
             self._taken, self._alone = rows, 0
 
-    def _open(self, haul: Haul) -> list[Dispatching]:
-        items = []
+    def _open(self, haul: Haul) -> dict[int, Dispatching]:
+        items: dict[int, Dispatching] = {}
         for row in haul.rows:
             if row.seq in self._hopeless:
                 haul.aside[row.seq] = self._hopeless.pop(row.seq)
                 continue
             try:
-                items.append(from_row(row))
+                items[row.seq] = from_row(row, REMEMBERED_MS)
             except SerializationError as error:
                 haul.aside[row.seq] = str(error)
         return items
 
-    async def _push(self, items: Sequence[Dispatching]) -> None:
-        commands = self._manager.store.commands
-        step = transitions.enqueue(commands, items)
-        step = replace(step, call=commands.remembered(step.call, REMEMBERED_MS))
-        await self._manager.lifecycle.apply(step, retry_for=PUSH_SECONDS)
+    async def _push(self, haul: Haul, items: dict[int, Dispatching]) -> None:
+        """What the server does not take, and would have told whoever dispatched it, is put aside."""
+        manager = self._manager
+        large = list(items.values())
+        if manager.offload.above is not None:
+            large = await manager.offload.store_large(large)
+        rows = iter(items)
+        for chunk in chunks(large):
+            said = await manager.lifecycle.apply(transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS)
+            for at, seq in enumerate(islice(rows, len(chunk))):
+                code, detail = said.get(at, ("", ""))
+                if code in transitions.REFUSED_DISPATCH and code != "dropped":
+                    haul.aside[seq] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
 
     async def _forget(self, items: Sequence[Dispatching]) -> None:
         """Their rows are gone for good: nobody will push them again."""
+        if not items:
+            return
         store = self._manager.store
         try:
-            await store.run(store.commands.forget_remembered([item.draft.id for item in items]))
+            await store.run(store.commands.forget_relayed([item.draft.id for item in items]))
         except RfJobsError as error:
             log.info("the server remembers %d rows for longer than it needs to: %s", len(items), error)
 

@@ -12,14 +12,28 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from rf_jobs.client.offload import PAYLOAD_RETRY_SECONDS, Offload
+from rf_jobs.client.protection import burial, parking
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec, envelope
-from rf_jobs.model.context import Desk, JobContext
+from rf_jobs.model.context import Desk, JobContext, running
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
-from rf_jobs.words.errors import BackendError, ExecutionFailed, JobError, JobTimeout, SerializationError
+from rf_jobs.model.sealing import Guard
+from rf_jobs.words.control import Snooze
+from rf_jobs.words.errors import (
+    BackendError,
+    ExecutionFailed,
+    InvalidOption,
+    JobError,
+    JobTimeout,
+    MissingKey,
+    MissingPayloadStore,
+    SerializationError,
+    WorkerError,
+)
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.job_process import JobCrash
@@ -56,6 +70,7 @@ class Runner:
     def __init__(
         self, *, worker: str, registry: Registry, defaults: Defaults, middleware: MiddlewareStack, bus: EventBus, desk: Desk,
         threads: Threads, isolation: Isolation, on_start: Callable[[Attempt], None], is_ending: Callable[[], bool],
+        offload: Offload, captures: bool = False,
     ) -> None:  # fmt: skip
         self._worker = worker
         self._registry = registry
@@ -65,7 +80,13 @@ class Runner:
         self._desk = desk
         self._threads = threads
         self._isolation = isolation
+        self._offload = offload
+        self._protection = offload.protection
+        self._read = self._protection.read
+        self._plain = self._protection.plain
         self._on_start = on_start
+        self._captures = captures
+        """Whether what handlers log through ``logging`` is to be kept with their jobs."""
         self._is_ending = is_ending
         """Whether a cancellation that nobody here asked for is the end of the event loop."""
 
@@ -73,6 +94,8 @@ class Runner:
         """Run an attempt to its end; None where its lease was lost and nothing may be told to the store, and where it is
         to run together with others, which its ``many`` then says."""
         opened = self._open(attempt)
+        if opened is None:
+            opened = await self._load(attempt)
         if isinstance(opened, Envelope):
             plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
             if plan.many is not None and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
@@ -100,16 +123,19 @@ class Runner:
 
     # --- before ------------------------------------------------------------------------------------------------
 
-    def _open(self, attempt: Attempt) -> Envelope | Outcome:
-        """Read the message. Answers with an outcome where it can't or must not be run."""
+    def _open(self, attempt: Attempt) -> Envelope | Outcome | None:
+        """Read the message. Answers with an outcome where it can't or must not be run, with None where its payload has to be
+        loaded first."""
         leased = attempt.leased
         attempt.begin()
         try:
-            letter = attempt.letter = envelope.decode(leased.data)
+            letter = attempt.letter = envelope.decode(leased.data) if self._plain else self._read(leased.id, leased.data)
+        except MissingKey as error:
+            return Stopped("park", parking(error))
         except SerializationError as error:
             if envelope.is_newer(leased.data):
                 return Stopped("park", "its envelope is of a newer version than this worker reads")
-            return Failed(error, "decode", for_good=True)
+            return Failed(error, burial(error), for_good=True)
         if leased.expires_ms and attempt.now_ms >= leased.expires_ms:
             return Stopped("expire", "not started in time")
         entry = self._registry.find(letter.job)
@@ -117,10 +143,35 @@ class Runner:
             return Stopped("park", f"no worker knows the class {letter.job}"[:200])
         if letter.ver > entry.version:
             return Stopped("park", f"written by version {letter.ver} of the class, this worker has {entry.version}")
+        if letter.off is not None:
+            attempt.entry = entry
+            return None
+        return self._decode(attempt, letter, entry)
+
+    async def _load(self, attempt: Attempt) -> Envelope | Outcome:
+        """Have the payload that lies elsewhere, and go on."""
+        letter, entry = attempt.letter, attempt.entry
+        if letter is None or entry is None:
+            raise WorkerError("only an envelope that was read says where its payload is")
         try:
-            attempt.job = codec.decode_payload(entry, letter.args, letter.ver)
+            await self._offload.load(letter)
+        except MissingPayloadStore as error:
+            return Stopped("park", parking(error))
+        except BackendError as error:  # the payload store's fault, and no attempt of the job
+            return Failed(Snooze(PAYLOAD_RETRY_SECONDS, f"its payload could not be loaded: {error}"[:200]))
         except SerializationError as error:
-            return Failed(error, "decode", for_good=True)
+            return Failed(error, burial(error), for_good=True)
+        return self._decode(attempt, letter, entry)
+
+    def _decode(self, attempt: Attempt, letter: Envelope, entry: JobClass) -> Envelope | Outcome:
+        try:
+            if letter.enc is not None or entry.sealing is not None:
+                self._protection.unseal(letter, entry)
+            attempt.job = codec.decode_payload(entry, letter.args, letter.ver)
+        except MissingKey as error:
+            return Stopped("park", parking(error))
+        except (SerializationError, InvalidOption) as error:
+            return Failed(error, burial(error), for_good=True)
         attempt.entry = entry
         if letter.job != entry.name:  # it was dispatched under an alias
             letter.job = entry.name
@@ -143,6 +194,8 @@ class Runner:
             attempt.timeout = plan.timeout
             attempt.deadline = attempt.began + plan.timeout
             ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
+            if self._captures:
+                running.set(ctx)
             if attempt.leased.again and (unread := await self._restore(ctx)) is not None:
                 return unread
             self._on_start(attempt)
@@ -165,6 +218,8 @@ class Runner:
             return self._interrupted(attempt, error) if attempt.stop else Failed(error, reason_of(error))
         finally:
             attempt.task = None
+            if self._captures:
+                running.set(None)
         if attempt.stop:
             return await self._swallowed(attempt)
         return Completed(value)
@@ -250,7 +305,13 @@ class Runner:
             took,
             total,
             attempt.ctx.trace if attempt.ctx is not None else "",
+            None if letter is None or letter.enc is None else self._guard(attempt, letter),
         )
+
+    def _guard(self, attempt: Attempt, letter: Envelope | None) -> Guard | None:
+        if letter is None or letter.enc is None:
+            return None
+        return Guard(letter, attempt.job, self._protection.keyring)
 
     async def _tell_failed(self, attempt: Attempt, cause: BaseException) -> None:
         """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens, whatever it
@@ -272,7 +333,12 @@ class Runner:
             if isinstance(raised, asyncio.CancelledError) and self._is_ending():
                 raise
             _forget_cancellation()
-            log.exception("failed() of job %s (%s) raised", attempt.leased.id, attempt.entry.name)
+            guard = self._guard(attempt, attempt.letter)
+            if guard is None:
+                log.exception("failed() of job %s (%s) raised", attempt.leased.id, attempt.entry.name)
+            else:
+                said = guard.scrub(describe(raised)[2])
+                log.error("failed() of job %s (%s) raised\n%s", attempt.leased.id, attempt.entry.name, said)  # noqa: TRY400
 
 
 def _forget_cancellation() -> None:

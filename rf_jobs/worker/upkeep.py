@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.offload import Offload
 from rf_jobs.core import transitions
-from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.model import envelope
 from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
 from rf_jobs.store.redis import SyncStore
@@ -184,12 +185,12 @@ class Caretaker:
     """Periodic duties on the store that any worker does for its queues; harmless when many do them at once."""
 
     def __init__(
-        self, lifecycle: Lifecycle, inspector: Inspector, registry: Registry, queues: tuple[str, ...], retention: Retention, *,
-        max_crashes: int, park_ttl: float, every: float,
+        self, lifecycle: Lifecycle, registry: Registry, queues: tuple[str, ...], retention: Retention, *,
+        max_crashes: int, park_ttl: float, every: float, offload: Offload,
     ) -> None:  # fmt: skip
+        self._offload = offload
         self._lifecycle = lifecycle
         self._commands = lifecycle.store.commands
-        self._inspector = inspector
         self._registry = registry
         self._queues = queues
         self._retention = retention
@@ -216,6 +217,7 @@ class Caretaker:
                 break
         for queue in self._queues:
             await self._parked(queue)
+        await self._offload.sweep_now_and_then()
 
     async def _parked(self, queue: str) -> None:
         total = await self._lifecycle.store.run(self._commands.count(State.PARKED, queue))
@@ -227,12 +229,17 @@ class Caretaker:
         start = self._parked_from.get(queue, 0)
         listed = await self._lifecycle.store.run(self._commands.range(State.PARKED, queue, start, 200))
         self._parked_from[queue] = start + len(listed) if len(listed) == 200 else 0
-        letters = await self._inspector.envelopes([job_id for job_id, _ in listed])
-        known = {}
-        for job_id, letter in letters.items():
-            entry = self._registry.find(letter.job) if letter is not None else None
-            if letter is not None and entry is not None and letter.ver <= entry.version:
-                known[job_id] = letter.job
+        ids = [job_id for job_id, _ in listed]
+        found = await self._lifecycle.store.run(self._commands.envelopes(ids)) if ids else []
+        known = {job_id: job_class for job_id, data in zip(ids, found, strict=True) if (job_class := self._served(data))}
         if known:
             await self._lifecycle.apply(transitions.unpark(self._commands, queue, known))
             self._parked_from[queue] = 0
+
+    def _served(self, data: bytes | None) -> str:
+        """The class of a parked job that this worker can run; '' of another."""
+        letter = envelope.readable(data)
+        entry = self._registry.find(letter.job) if letter is not None else None
+        if data is None or letter is None or entry is None or letter.ver > entry.version:
+            return ""
+        return letter.job if self._offload.serves(letter, data, entry) else ""

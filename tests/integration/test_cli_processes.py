@@ -147,7 +147,6 @@ def test_a_worker_has_its_telemetry_wired(start: Start, redis_url: str) -> None:
     ("args", "code", "message"),
     [
         ((), 2, "no job class is registered: no module was named; name the modules that define them"),
-        (("json",), 2, "no job class is registered: json defines none"),
         (
             ("process_jobs", "--workers", "0"),
             2,
@@ -168,6 +167,22 @@ def test_a_worker_that_cannot_start_says_why(start: Start, args: tuple[str, ...]
     output, errors = worker.communicate(timeout=30)
     assert worker.returncode == code
     assert output == ""
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("json", "error: no job class is registered: json defines none"),
+        ("no_such_module_x", "error: the module 'no_such_module_x' was not found"),
+        ("process_jobs.py", "error: 'process_jobs.py' is a path; name the module as an import does: process_jobs"),
+    ],
+)
+def test_a_worker_whose_modules_are_wrong_says_why(start: Start, redis_url: str, module: str, message: str) -> None:
+    worker = start("worker", module, url=redis_url)
+    output, errors = worker.communicate(timeout=30)
+    assert (worker.returncode, output) == (2, "")
     assert message in errors
     assert "Traceback" not in errors
 

@@ -16,7 +16,7 @@ class Worker:
         self.asked: list[str] = []
         self.port = 0
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    async def render(self, accept: str) -> tuple[bytes, str]:
         self.asked.append(accept)
         return b"x 1\n", "text/plain; version=0.0.4"
 

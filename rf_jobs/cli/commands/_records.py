@@ -6,7 +6,9 @@ import click
 import msgspec
 
 from rf_jobs.cli import output
+from rf_jobs.cli.commands._live import line_of, progress_of, stage_of
 from rf_jobs.cli.wording import ago, class_name, clean, duration, number, short, size, when
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord
 from rf_jobs.words.states import Priority
 
@@ -46,8 +48,11 @@ def _note(record: JobRecord) -> str:
     return short(record.reason)
 
 
-def show(record: JobRecord, *, payload: bool) -> None:
-    """One job, whole."""
+SHOWN_LINES = 20
+
+
+def show(record: JobRecord, lines: list[LogLine], *, payload: bool) -> None:
+    """One job, whole, with the end of its log."""
     output.pairs([(name, value) for name, value in _facts(record) if value])
     if payload:
         output.heading("payload")
@@ -63,6 +68,11 @@ def show(record: JobRecord, *, payload: bool) -> None:
             f"attempt {error.attempt} failed{ran}, {when(error.at)}, on {clean(error.worker) or 'no worker'}"
         )
         click.echo(clean(error.traceback.rstrip() or f"{error.type}: {error.message}", lines=True))
+    if lines:
+        some = f", the last {SHOWN_LINES} of {number(len(lines))} lines; jobs logs shows all" if len(lines) > SHOWN_LINES else ""
+        output.heading(f"log{some}")
+        for line in lines[-SHOWN_LINES:]:
+            click.echo(line_of(line))
 
 
 def _facts(record: JobRecord) -> list[tuple[str, str]]:
@@ -79,12 +89,8 @@ def _facts(record: JobRecord) -> list[tuple[str, str]]:
             Priority(record.priority).name.lower() if record.priority in list(Priority) else str(record.priority),
         ),
         ("attempt", attempts(record) + crashes),
-        (
-            "progress",
-            f"{progress.percentage:.0f} % ({progress.current:g} of {progress.total:g}) {progress.message}"
-            if progress
-            else "",
-        ),
+        ("progress", progress_of(progress) if progress else ""),
+        ("cancellation", stage_of(record.cancellation) if record.cancellation else ""),
         ("dispatched", when(record.dispatched_at)),
         ("due", when(record.due_at) if record.due_at else ""),
         ("expires", when(record.expires_at) if record.expires_at else ""),

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+import msgspec
 
 from rf_jobs.cli import output
 from rf_jobs.cli.options import common
 from rf_jobs.cli.session import Session
 from rf_jobs.words.config import Entry, mask_url
 from rf_jobs.words.config_keys import KEYS, did_you_mean
+from rf_jobs.words.config_settings import WorkerSet
 from rf_jobs.words.errors import ConfigError
 from rf_jobs.words.secret_keys import mask_keys
 
@@ -59,6 +61,8 @@ def _masked(value: object) -> object:
         return mask_url(value)
     if isinstance(value, (list, tuple)):
         return [_masked(item) for item in value]
+    if isinstance(value, WorkerSet):
+        return msgspec.to_builtins(value)
     if isinstance(value, Mapping):
         return {str(name): _masked(item) for name, item in value.items()}
     return value

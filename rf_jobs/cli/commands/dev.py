@@ -16,12 +16,14 @@ from pathlib import Path
 import click
 
 from rf_jobs.cli import output
-from rf_jobs.cli.commands.worker import supervise
+from rf_jobs.cli.commands.worker import SETS, sets_option, supervise
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.following import hang_up_is_sigterm
-from rf_jobs.cli.importing import import_jobs, require_jobs
+from rf_jobs.cli.importing import import_jobs
+from rf_jobs.cli.keeping import Kept
 from rf_jobs.cli.options import common, settings_options
 from rf_jobs.cli.session import Session
+from rf_jobs.model.importing import require_jobs
 from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.telemetry import logs
 from rf_jobs.words.config import ExporterSettings, mask_url
@@ -29,7 +31,6 @@ from rf_jobs.words.config_keys import KEYS
 
 DIRECTORY = Path(".rf-jobs") / "server"
 START_SECONDS = 30.0
-STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.05
 
 
@@ -43,7 +44,8 @@ LOOK_SECONDS = 0.05
     help="Where the server keeps its data.",
 )
 @click.option("--exporter/--no-exporter", "with_exporter", default=True, help="Serve metrics too.  [default: exporter]")
-@settings_options("jobs", "telemetry", "exporter", "worker", "security")
+@sets_option
+@settings_options("jobs", "telemetry", "exporter", "worker", "security", skip=(SETS,))
 @common()
 def dev(session: Session, modules: tuple[str, ...], directory: Path, with_exporter: bool) -> int:
     """Start an embedded server, a worker and an exporter, until Ctrl-C. For development only.
@@ -71,7 +73,9 @@ def dev(session: Session, modules: tuple[str, ...], directory: Path, with_export
             url, why_not = stack.enter_context(_exporter(session, settings.exporter))
         _announce(session, settings.jobs.redis_url, None if given else directory, (url, why_not), named)
         hang_up_is_sigterm()
-        return supervise(settings) if named else _until_interrupted()
+        if not named:
+            return _until_interrupted()
+        return supervise(settings, named, verbose=session.verbose, as_json=as_json)
 
 
 def _announce(
@@ -110,20 +114,20 @@ def _exporter(session: Session, wanted: ExporterSettings) -> Generator[tuple[str
     env = {**os.environ, **_variables(session.overrides), KEYS["jobs.exporter.port"].variable: str(port)}
     if session.json:
         env[KEYS["jobs.telemetry.log_format"].variable] = "json"
-    process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 (ourselves)
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)  # noqa: S603 (ourselves)
+
+    kept = Kept("the exporter", start)
     try:
-        if _serves(process, wanted.host, port):
+        if _serves(kept.process, wanted.host, port):
+            kept.watch()
             yield f"http://{wanted.host}:{port}/metrics", ""
         else:
-            code = process.poll()
+            code = kept.process.poll()
             yield None, f"it does not answer on port {port}" if code is None else f"it ended with exit code {code}"
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        kept.close()
 
 
 def _variables(overrides: Mapping[str, object]) -> dict[str, str]:

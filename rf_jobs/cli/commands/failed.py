@@ -16,6 +16,7 @@ from rf_jobs.cli.session import Session, known_queue
 from rf_jobs.cli.wording import class_name, short, when
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.inspector import Filters
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord
 from rf_jobs.words.states import State
 
@@ -108,11 +109,16 @@ def _row(record: JobRecord, *, payload: bool) -> list[str]:
 @common()
 def show_failed(session: Session, job_id: str, payload: bool) -> int:
     """Show one dead letter with its whole history. Exits with 1 when the job is none."""
-    record = session.run(lambda manager: manager.job(job_id))
+
+    async def look(manager: QueueManager) -> tuple[JobRecord, list[LogLine]]:
+        return await manager.job(job_id), await manager.job_logs(job_id)
+
+    record, lines = session.run(look)
     if session.json:
-        output.document(shapes.job(record, payload=payload, whole=True))
+        log = [shapes.log_line(line) for line in lines]
+        output.document({**shapes.job(record, payload=payload, whole=True), "log": log})
     else:
-        _records.show(record, payload=payload)
+        _records.show(record, lines, payload=payload)
     if record.state != State.DEAD:
         click.echo(f"job {job_id} is no dead letter: it is {record.state}", err=True)
     return Exit.OK if record.state == State.DEAD else Exit.NO

@@ -1,25 +1,30 @@
-"""``rf-jobs jobs``: list, show, cancel, wait, clear."""
+"""``rf-jobs jobs``: list, show, logs, watch, cancel, wait, clear."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 
 import click
 
 from rf_jobs.cli import output, shapes
-from rf_jobs.cli.commands import _records
+from rf_jobs.cli.commands import _live, _records
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
 from rf_jobs.client.manager import CLEARED, QueueManager
+from rf_jobs.core.cancellations import TOO_LATE
+from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord
+from rf_jobs.core.updates import StateChanged
 from rf_jobs.words.errors import BackendError, JobError
 from rf_jobs.words.states import State
 
 
 @click.group
 def jobs() -> None:
-    """List, show, cancel and await jobs."""
+    """List, show, follow, cancel and await jobs."""
 
 
 @jobs.command("list")
@@ -77,34 +82,124 @@ async def _page(
 @click.option("--payload", is_flag=True, help="Show payload and result (they may hold personal data).")
 @common()
 def show_job(session: Session, job_id: str, payload: bool) -> None:
-    """Show one job: its state, its timeline, its errors with tracebacks."""
-    record = session.run(lambda manager: manager.job(job_id))
+    """Show one job: its state, its timeline, its errors with tracebacks, the end of its log."""
+
+    async def look(manager: QueueManager) -> tuple[JobRecord, list[LogLine]]:
+        return await manager.job(job_id), await manager.job_logs(job_id)
+
+    record, lines = session.run(look)
     if session.json:
-        output.document(shapes.job(record, payload=payload, whole=True))
+        log = [shapes.log_line(line) for line in lines]
+        output.document({**shapes.job(record, payload=payload, whole=True), "log": log})
     else:
-        _records.show(record, payload=payload)
+        _records.show(record, lines, payload=payload)
+
+
+@jobs.command("logs")
+@click.argument("job_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job is over; with --json, an object a line.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the last so many lines.  [default: all]")
+@common()
+def show_logs(session: Session, job_id: str, follow: bool, limit: int | None) -> None:
+    """Show what a job wrote with ctx.log, as far as it is kept."""
+
+    async def follow_on(manager: QueueManager) -> None:
+        lines = await manager.job_logs(job_id)
+        left_out = lines[-limit - 1].number if limit is not None and len(lines) > limit else 0
+        async for update in manager.watch(job_id):
+            if isinstance(update, LogLine) and update.number > left_out:
+                tell(update)
+
+    def tell(line: LogLine) -> None:
+        if session.json:
+            _live.json_line(line)
+        else:
+            click.echo(_live.line_of(line))
+
+    if follow:
+        session.run(follow_on)
+        return
+    lines = session.run(lambda manager: manager.job_logs(job_id))
+    lines = lines if limit is None else lines[-limit:]
+    if session.json:
+        output.document({"id": job_id, "lines": [shapes.log_line(line) for line in lines]})
+    else:
+        for line in lines:
+            tell(line)
+
+
+@jobs.command("watch")
+@click.argument("job_id", metavar="ID")
+@click.option("--timeout", type=duration, metavar="DURATION", help="Give up after this long.  [default: never]")
+@common()
+def watch_job(session: Session, job_id: str, timeout: float | None) -> int:
+    """Follow a job until it is over: its states, failures, progress, log lines. With --json, an object a line.
+
+    Exits with 0 when it completed, 1 when it died, was cancelled or expired, 5 when the time ran out.
+    """
+
+    async def follow_on(manager: QueueManager) -> str:
+        state = ""
+        async with patience(job_id, timeout):
+            async for update in manager.watch(job_id):
+                if isinstance(update, StateChanged):
+                    state = update.state
+                if session.json:
+                    _live.json_line(update)
+                else:
+                    click.echo(_live.update_of(update))
+        return state
+
+    return Exit.OK if session.run(follow_on) == State.COMPLETED else Exit.NO
+
+
+@asynccontextmanager
+async def patience(job_id: str, timeout: float | None) -> AsyncGenerator[None]:
+    """Raises ``TimeoutError`` with a sentence when ``timeout`` seconds pass."""
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except TimeoutError:
+        raise TimeoutError(f"job {job_id} has not ended within {timeout:g} s; it goes on") from None
 
 
 @jobs.command("cancel")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option("--reason", default="", help="Kept with the job.")
+@click.option("--wait", type=duration, metavar="DURATION", help="Wait until they have stopped, at most this long.")
 @common()
-def cancel_jobs(session: Session, ids: tuple[str, ...], reason: str) -> int:
-    """Cancel jobs that wait; ask the workers to stop those that run.
+def cancel_jobs(session: Session, ids: tuple[str, ...], reason: str, wait: float | None) -> int:
+    """Cancel jobs that wait; ask the workers to stop those that run. Says how far that has come.
 
-    Exits with 1 when one of them was over already.
+    Exits with 1 when one of them was over already, or had ended before it stopped, 5 when --wait was not long enough.
     """
 
-    async def work(manager: QueueManager) -> dict[str, bool]:
-        return {job_id: await manager.cancel(job_id, reason or "cancelled by rf-jobs jobs cancel") for job_id in ids}
+    async def work(manager: QueueManager) -> dict[str, tuple[bool, JobRecord]]:
+        asked = {job_id: await manager.cancel(job_id, reason or "cancelled by rf-jobs jobs cancel") for job_id in ids}
+        if wait is not None:
+            async with asyncio.timeout(wait):
+                for job_id in ids:
+                    async for _ in manager.watch(job_id):
+                        pass
+        return {job_id: (new, await manager.job(job_id)) for job_id, new in asked.items()}
 
-    done = session.change(work)
+    try:
+        done = session.change(work)
+    except TimeoutError:
+        raise TimeoutError(f"not all of them have stopped within {wait:g} s; jobs show says how far each is") from None
     if session.json:
-        output.document({"jobs": [{"id": job_id, "cancelled": new} for job_id, new in done.items()]})
+        told = [{"id": job_id, "cancelled": new, **_fate(record)} for job_id, (new, record) in done.items()]
+        output.document({"jobs": told})
     else:
-        for job_id, new in done.items():
-            click.echo(f"{job_id}: {'cancelled, or asked to stop' if new else 'was over already'}")
-    return Exit.OK if all(done.values()) else Exit.NO
+        for job_id, (new, record) in done.items():
+            click.echo(f"{job_id}: {_live.fate_of(record) if new else f'was over already ({record.state})'}")
+    late = any(record.cancellation is not None and record.cancellation.stage == TOO_LATE for _, record in done.values())
+    return Exit.NO if late or not all(new for new, _ in done.values()) else Exit.OK
+
+
+def _fate(record: JobRecord) -> dict[str, object]:
+    request = record.cancellation
+    return {"state": record.state, "cancellation": None if request is None else shapes.cancellation(request)}
 
 
 @jobs.command("wait")

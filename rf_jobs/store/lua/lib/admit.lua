@@ -5,6 +5,7 @@
 --     d  {p = parents, f = if one fails: cancel, run or dead}     b  batch
 --     r  {k = name, n = how many, p = per ms, o = delay, raise or drop}
 --     n  it comes between its one parent and those that wait for that      e  it comes behind its chain's last step
+--     m  ms for which the id is remembered, also when its job is gone: it is the row of an outbox, which may send it again
 -- Answers with the ids that are new, and with a flat list of what is to be said of others: index, code, detail.
 
 local function is_over(id)
@@ -65,12 +66,14 @@ local function obstacle(opts)
       if redis.call('EXISTS', P .. 'job:' .. parent, P .. 'batch:' .. parent) == 0 then return 'no_parent', parent end
     end
   end
-  if opts.b then
-    local b = redis.call('HMGET', P .. 'batch:' .. opts.b, 'state', 'cancelled')
-    if not b[1] then return 'batch', 'unknown' end
-    if b[2] then return 'batch', 'cancelled' end
-    if b[1] ~= 'running' then return 'batch', b[1] end
-  end
+end
+
+-- Why nothing can be added to a batch; nil where it can.
+local function closed(batch)
+  local b = redis.call('HMGET', P .. 'batch:' .. batch, 'state', 'cancelled')
+  if not b[1] then return 'unknown' end
+  if b[2] then return 'cancelled' end
+  if b[1] ~= 'running' then return b[1] end
 end
 
 -- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
@@ -185,7 +188,9 @@ local function admit(queue, priority, due, valid, opts, jobs)
   end
   local fresh, said, deferred = {}, {}, nil
   local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '')
-  local special = opts and (opts.u or opts.d or opts.r or opts.b)
+  local shut = opts and opts.b and closed(opts.b)
+  local special = opts and (opts.u or opts.d or opts.r or shut)
+  local members = {}
   local function say(i, code, detail)
     said[#said + 1], said[#said + 2], said[#said + 3] = i, code, detail or ''
   end
@@ -194,23 +199,22 @@ local function admit(queue, priority, due, valid, opts, jobs)
     local id, mine = jobs[i], due
     local at = (i + 1) / 2
     local code, detail
-    if special and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
-      code, detail, mine = prepare(queue, id, opts, due)
+    local again = opts and opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
+    if special and not again and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
+      if shut then code, detail = 'batch', shut else code, detail, mine = prepare(queue, id, opts, due) end
     end
     if REFUSED[code] then
       if code == 'unique' then count(queue, 'deduplicated', 1) end
       say(at, code, detail)
-    elseif redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
+    elseif not again and redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
+      if opts and opts.m then redis.call('SET', P .. 'relayed:' .. id, '', 'PX', int(opts.m)) end
       added = added + 1
       local mkey = P .. 'meta:' .. id
       if priority ~= 1 then redis.call('HSET', mkey, 'priority', priority) end
       if valid ~= '' then redis.call('HSET', mkey, 'exp', int(NOW + tonumber(valid))) end
       if links and links ~= '' or opts and opts.d then redis.call('HSET', mkey, 'links', links, 'queue', queue, 'class', opts.c or '') end
       local waits
-      if opts and opts.b then
-        redis.call('SADD', P .. 'pending:' .. opts.b, id)
-        redis.call('HINCRBY', P .. 'batch:' .. opts.b, 'total', 1)
-      end
+      if opts and opts.b then members[#members + 1] = id end
       if opts and opts.d then
         waits = wait_for(queue, id, opts.c or '', opts.d, mine)
         if waits then code, detail = 'waits', waits end
@@ -226,6 +230,10 @@ local function admit(queue, priority, due, valid, opts, jobs)
       count(queue, 'deduplicated', 1)
       say(at, 'known')
     end
+  end
+  if #members > 0 then
+    many('SADD', P .. 'pending:' .. opts.b, members)
+    redis.call('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)
   end
   if added > 0 then
     place(queue, priority, due, fresh, opts and opts.l and string.match(opts.l, ' f(%S+)'))

@@ -21,7 +21,10 @@ local function release(ref, n)
   local freed = 0
   while freed < n do
     local popped = redis.call('ZPOPMIN', P .. 'held:' .. ref)
-    if #popped == 0 then break end
+    if #popped == 0 then
+      redis.call('SREM', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
+      break
+    end
     if unhold(ref, popped[1], popped[2]) then freed = freed + 1 end
   end
   return freed
@@ -36,9 +39,9 @@ end
 
 -- A limit's definition: what an operator set counts before what the code says.
 local function limit_of(ref)
-  local d = redis.call('HMGET', P .. 'limit:' .. string.match(ref, '^[^/]+'), 'C', 'c', 'R', 'r', 'P', 'p', 'a')
+  local d = redis.call('HMGET', P .. 'limit:' .. string.match(ref, '^[^/]+'), 'C', 'c', 'R', 'r', 'P', 'p', 'A', 'a')
   return {concurrency = tonumber(d[1] or d[2] or ''), rate = tonumber(d[3] or d[4] or ''), per = tonumber(d[5] or d[6] or ''),
-    bucket = d[7] == 'bucket'}
+    bucket = (d[7] or d[8]) == 'bucket'}
 end
 
 -- How many jobs may start under a rate now, and when the next may.
@@ -105,6 +108,7 @@ local function hold(queue, id, score, ref, class)
   redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked', 'held', ref, 'queue', queue, 'class', class)
   redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
   redis.call('ZADD', P .. 'held:' .. ref, score, id)
+  redis.call('SADD', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
   count(queue, 'blocked', 1)
   effect('blocked', queue, id, class, ref)
 end

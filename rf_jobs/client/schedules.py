@@ -1,0 +1,130 @@
+"""``manager.schedules``: schedules at run time."""
+
+from __future__ import annotations
+
+from typing import Unpack
+from uuid import UUID
+
+from rf_jobs.client.ticking import JobMaker
+from rf_jobs.core import schedules as changes
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.schedules import Firing, ScheduleInfo, ScheduleReader
+from rf_jobs.model.job import Job
+from rf_jobs.model.schedule import Definition, ScheduleOptions, encode, named, revision, timing
+from rf_jobs.store.schedule_calls import Put, ScheduleCalls, Tick
+from rf_jobs.words.errors import InvalidOption, SchedulerError
+from rf_jobs.words.ids import new_id
+from rf_jobs.words.timing import Duration, now_ms
+
+TRIES = 5
+
+
+def put_of(name: str, definition: Definition, now: int) -> Put:
+    """As it goes into the store; its first tick is the first after now. Raises ``SchedulerError``."""
+    table = definition.timetable(name)
+    tick = table.after(now)
+    due = None if tick is None else table.due(tick)
+    sealed = definition.enc is not None
+    return Put(name, revision(definition, sealed), timing(definition), encode(definition), tick, due)
+
+
+class Schedules:
+    """Adds, changes, shows and removes schedules. Schedulers, of which any number may run, keep them: see ``Scheduler`` and
+    ``rf-jobs scheduler``. All methods raise ``BackendError``."""
+
+    def __init__(self, lifecycle: Lifecycle, maker: JobMaker, timezone: str) -> None:
+        self._lifecycle = lifecycle
+        self._timezone = timezone
+        commands = lifecycle.store.commands
+        self.calls = ScheduleCalls(commands.keys, commands.retention)
+        self.maker = maker
+        self.reader = ScheduleReader(lifecycle.store, self.calls)
+
+    async def upsert(
+        self,
+        name: str,
+        job: Job,
+        *,
+        cron: str | None = None,
+        every: Duration | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> bool:
+        """Have ``job`` dispatched by a cron expression, or every so many seconds, under a name of your own; an existing schedule of
+        this name is changed to that. Said again at each deploy it changes nothing. Answers whether anything is new.
+
+        A change of the job alone keeps the tick that is waited for; a paused schedule stays paused. Raises
+        ``SchedulerError`` for a bad expression, zone or interval, or a name that a scheduler's code has; ``InvalidOption``;
+        ``SerializationError`` for a payload that does not fit.
+        """
+        definition = self.maker.define(named(name), job, cron, every, self._timezone, options)
+        now = await self._lifecycle.store.run(self._lifecycle.store.commands.time())
+        one = put_of(name, definition, now)
+        if one.next is None:
+            raise SchedulerError(f"schedule {name!r} would never run: until lies before its first tick")
+        (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
+        if reply < 0:
+            raise SchedulerError(f"schedule {name!r} is defined in the code of a scheduler; change it there, or give another name")
+        return reply > 0
+
+    async def list(self, offset: int = 0, limit: int = 100) -> list[ScheduleInfo]:
+        """A page of schedules, the next to run first; those that do not run come last."""
+        if offset < 0 or limit < 1:
+            raise InvalidOption(f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1")
+        return await self.reader.page(offset, limit)
+
+    async def count(self) -> int:
+        """How many there are."""
+        return await self.reader.count()
+
+    async def schedulers(self) -> int:
+        """How many schedulers live: without one nothing runs."""
+        return await self.reader.schedulers()
+
+    async def get(self, name: str) -> ScheduleInfo:
+        """One schedule. Raises ``UnknownSchedule``."""
+        return await self.reader.one(named(name))
+
+    async def pause(self, name: str) -> bool:
+        """Let it rest. Answers whether that is new. Raises ``UnknownSchedule``."""
+        done = await self._lifecycle.apply(changes.pause(self.calls, named(name)))
+        if done < 0:
+            raise await self.reader.unknown(name)
+        return done > 0
+
+    async def resume(self, name: str) -> bool:
+        """Let it run again, from its next tick on: what came meanwhile is not made up for. Answers whether that is new.
+        Raises ``UnknownSchedule``."""
+        for _ in range(TRIES):
+            known, definition = await self.reader.definition(named(name))
+            table = definition.timetable(name)
+            tick = table.after(await self._lifecycle.store.run(self._lifecycle.store.commands.time()))
+            due = None if tick is None else table.due(tick)
+            done = await self._lifecycle.apply(changes.resume(self.calls, name, known, tick, due))
+            if done == -1:
+                raise await self.reader.unknown(name)
+            if done >= 0:
+                return done > 0
+        raise SchedulerError(f"schedule {name!r} is being changed all the time; try again")
+
+    async def trigger(self, name: str) -> UUID:
+        """Have it run now, out of turn, also while it is paused; its ticks go on as they would. Answers with the job's id.
+        Raises ``UnknownSchedule``, and as a dispatch does."""
+        known, definition = await self.reader.definition(named(name))
+        job_id = new_id()
+        made = self.maker.make(definition, self.maker.job(name, definition), job_id)
+        tick = Tick(name, None, known, now_ms(), None, None, 0, "", made.draft, made.event.job_class)
+        ((code, detail),) = await self._lifecycle.apply(changes.fire(self.calls, "", [Firing(tick, made)]))
+        if code == "gone":
+            raise await self.reader.unknown(name)
+        if code != "fired":
+            raise SchedulerError(f"schedule {name!r} was not triggered: the dispatch was refused ({detail})")
+        return job_id
+
+    async def remove(self, name: str) -> None:
+        """Remove it; jobs that it has dispatched stay. Raises ``UnknownSchedule``, and ``SchedulerError`` for one that a
+        scheduler which lives has in its code."""
+        done = await self._lifecycle.apply(changes.drop(self.calls, named(name)))
+        if done == 0:
+            raise await self.reader.unknown(name)
+        if done < 0:
+            raise SchedulerError(f"schedule {name!r} is defined in the code of a scheduler; remove it there, or pause it")

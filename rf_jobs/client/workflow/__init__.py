@@ -1,0 +1,1 @@
+"""Chains and batches: groups of jobs that end together."""

@@ -1,0 +1,116 @@
+"""From a tree of batches and chains to what the store takes: groups to open, jobs to enqueue, in an order in which parents come
+before those that wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rf_jobs.client.pending import Choices, Pending
+from rf_jobs.client.workflow.groups import Batch, Chain, Group, Member
+from rf_jobs.model.job import Job
+from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.ids import new_id
+
+MAX_DEPTH = 20
+
+
+@dataclass
+class PlannedGroup:
+    """A group to be opened."""
+
+    group: Group
+    outer: str
+    """The group that it is a member of, '' for none."""
+    last: str = ""
+    """A chain's last step."""
+
+
+@dataclass
+class Plan:
+    """What a dispatch of groups comes to."""
+
+    conversation: str
+    groups: list[PlannedGroup] = field(default_factory=list)
+    jobs: list[tuple[Job, Choices]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a member stands: its direct group, the batch and the chain that its context knows, whom it waits for."""
+
+    group: str
+    batch: str
+    chain: str
+    after: tuple[str, ...]
+
+
+def plan_of(group: Group) -> Plan:
+    """Raises ``InvalidOption`` for a tree that can't be."""
+    plan = Plan(str(group.id))
+    _add_group(plan, group, Place("", "", "", ()), ())
+    return plan
+
+
+def plan_members(members: list[Member], place: Place) -> Plan:
+    """Members for a batch that is there already."""
+    plan = Plan(place.group)
+    for member in members:
+        _add(plan, member, place, ())
+    return plan
+
+
+def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]) -> None:
+    if group in inside or any(known.group.id == group.id for known in plan.groups):
+        raise InvalidOption(f"{group.kind} {group.label or group.id} is in this dispatch twice, or inside itself; make another one")
+    if len(inside) >= MAX_DEPTH:
+        raise InvalidOption(f"groups are nested deeper than {MAX_DEPTH}")
+    if not group.members and (inside or isinstance(group, Chain) or place.group):
+        raise InvalidOption(f"{group.kind} {group.label or group.id} has no members")
+    planned = PlannedGroup(group, place.group)
+    plan.groups.append(planned)
+    own = str(group.id)
+    if isinstance(group, Batch):
+        for member in group.members:
+            _add(plan, member, Place(own, own, "", place.after), (*inside, group))
+        return
+    after = place.after
+    for step in group.members:
+        after = (_add(plan, step, Place(own, place.batch, own, after), (*inside, group)),)
+    planned.last = after[0]
+
+
+def _add(plan: Plan, member: Member, place: Place, inside: tuple[Group, ...]) -> str:
+    """Answers with the id of what was added."""
+    if isinstance(member, (Batch, Chain)):
+        _add_group(plan, member, place, inside)
+        return str(member.id)
+    if isinstance(member, Pending):
+        job, choices = member.take()
+    elif isinstance(member, Job):
+        job, choices = member, Choices()
+    else:
+        raise InvalidOption(f"a member is {member!r}; give a job, a builder, a Batch or a Chain")
+    if choices.id is None:
+        choices.id = new_id()
+    _place(job, choices, place, plan.conversation)
+    plan.jobs.append((job, choices))
+    return str(choices.id)
+
+
+def _place(job: Job, choices: Choices, place: Place, conversation: str) -> None:
+    extra = choices.more()
+    name = job.__job_class__.name
+    if place.chain and (extra.unique is not None or job.__job_class__.options.unique_for is not None):
+        raise InvalidOption(
+            f"step {name} is unique: were an equal job there already, the chain could not go on; take unique_for away, or dispatch"
+            " it from a step"
+        )
+    if extra.slot is not None and extra.slot.o != "delay":
+        raise InvalidOption(f"{name} has on_limit={extra.slot.o!r}: a member of a group can only be delayed")
+    if extra.group:
+        raise InvalidOption(f"{name} is a member of group {extra.group} already; build it anew")
+    extra.group, extra.batch, extra.chain = place.group, place.batch, place.chain
+    extra.parents = tuple(dict.fromkeys((*extra.parents, *place.after)))
+    extra.conversation = conversation
+
+

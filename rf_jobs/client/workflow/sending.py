@@ -1,0 +1,98 @@
+"""Dispatching groups: open them, enqueue their members, seal them. Each part may be sent twice, and all of it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from rf_jobs.client.dispatching import Coalescer, Preparer, Said
+from rf_jobs.client.pending import Choices, Pending
+from rf_jobs.client.workflow.groups import Group, Member
+from rf_jobs.client.workflow.plan import Place, Plan, PlannedGroup, plan_members, plan_of
+from rf_jobs.core import transitions
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.transitions import Dispatching
+from rf_jobs.model.job import Job
+from rf_jobs.model.middleware import MiddlewareStack
+from rf_jobs.store import batch_calls
+from rf_jobs.store.batch_calls import NewBatch
+from rf_jobs.words.errors import BatchClosed, InvalidOption
+
+_json = msgspec.json.Encoder()
+
+
+class GroupSender:
+    """Sends groups for one manager."""
+
+    def __init__(
+        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, coalescer: Coalescer, keep_ms: int
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._preparer = preparer
+        self._middleware = middleware
+        self._coalescer = coalescer
+        self._keep_ms = keep_ms
+
+    async def send(self, group: Group) -> UUID:
+        """Dispatch a group with all that is in it."""
+        await self._send(plan_of(group))
+        return group.id
+
+    async def add(self, members: Sequence[Member], batch: str) -> list[UUID]:
+        """More members for a batch that is there. Raises ``BatchClosed``."""
+        plan = plan_members(list(members), Place(batch, batch, "", ()))
+        said = await self._send(plan)
+        for code, detail in said:
+            if code == "batch":
+                raise BatchClosed(f"batch {batch} is {detail}; nothing can be added to it")
+        return [choices.id for _, choices in plan.jobs if choices.id is not None]
+
+    async def _send(self, plan: Plan) -> list[Said]:
+        store = self._lifecycle.store
+
+        async def send() -> list[Said]:
+            items = [self._preparer.prepare(job, choices) for job, choices in plan.jobs]
+            opened = [self._opened(planned) for planned in plan.groups]
+            if opened and not await store.run(batch_calls.open_batches(opened)):
+                return []  # all of it is there already
+            said = await self._coalescer.send_all(items)
+            if opened:
+                await self._lifecycle.apply(transitions.seal(store.commands, [batch.id for batch in reversed(opened)]))
+            return said
+
+        said: list[Said] = await self._middleware.batch(len(plan.jobs), send)
+        return said
+
+    def _opened(self, planned: PlannedGroup) -> NewBatch:
+        group = planned.group
+        fields: dict[str, str | bytes] = {"kind": group.kind, "keep": str(self._keep_ms)}
+        if group.label:
+            fields["name"] = group.label
+        if group.is_lenient:
+            fields["lenient"] = "1"
+        if planned.last:
+            fields["last"] = planned.last
+        for event in group.callbacks:
+            drafts = [self._draft(job, str(group.id)) for job in group.jobs_of(event)]
+            if drafts:
+                fields[event] = _json.encode(drafts)
+        return NewBatch(str(group.id), planned.outer, fields)
+
+    def _draft(self, given: Job | Pending[Any], group: str) -> tuple[str, str, str, str, str]:
+        """A callback as the store keeps it until it is due."""
+        job, choices = given.take() if isinstance(given, Pending) else (given, Choices())
+        name = job.__job_class__.name
+        extra = choices.more()
+        if choices.when or choices.expires_ms is not None or extra.parents or extra.unique or extra.slot or job.__job_class__.asks:
+            raise InvalidOption(
+                f"callback {name} is delayed, expires, is unique, limited or waits for others; a callback can have a queue, a"
+                " priority, max_attempts and tags: dispatch the rest from it"
+            )
+        extra.batch = group
+        extra.conversation = group
+        item: Dispatching = self._preparer.prepare(job, choices)
+        draft = item.draft
+        return draft.id, draft.queue, str(draft.priority), name, draft.data.decode()

@@ -1,0 +1,86 @@
+"""Calls about batches: groups of jobs that end together. A chain is one whose members wait for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rf_jobs.store.calls import Arg, Call, pairs, texts
+from rf_jobs.store.commands import Commands
+
+
+@dataclass(frozen=True)
+class NewBatch:
+    """A batch to be opened."""
+
+    id: str
+    outer: str
+    """The batch that it is a member of, '' for none."""
+    fields: Mapping[str, str | bytes]
+
+
+def open_batches(batches: Sequence[NewBatch]) -> Call[bool]:
+    """Make them, outer ones first. Answers False where the first is there already, completely dispatched."""
+    args: list[Arg] = []
+    for batch in batches:
+        args += (batch.id, batch.outer, len(batch.fields))
+        for name, value in batch.fields.items():
+            args += (name, value)
+    return Call("dispatch", args, bool, "batch_open")
+
+
+def seal(commands: Commands, ids: Sequence[str], *, abandoned: bool = False) -> Call[None]:
+    """Their dispatch is complete, or nobody is left to complete it; inner ones first."""
+    args = (*commands.retention.args(), "1" if abandoned else "0", *ids)
+    return Call("dispatch", args, lambda _: None, "batch_seal", 0)
+
+
+def stop(commands: Commands, batch: str, reason: str) -> Call[bool]:
+    """Cancel one. Answers False where it was over, or is not known."""
+    return Call("admin", (*commands.retention.args(), batch, reason), lambda r: bool(r[0]), "batch_stop", 1)
+
+
+def fields(commands: Commands, batch: str) -> Call[dict[str, str]]:
+    """What is kept of a batch; empty where it is not known."""
+    return Call("read", ("HGETALL", commands.keys.of("batch", batch)), pairs)
+
+
+def pending(commands: Commands, batch: str) -> Call[int]:
+    """How many members have not ended."""
+    return Call("read", ("SCARD", commands.keys.of("pending", batch)), int)
+
+
+def failed(commands: Commands, batch: str) -> Call[int]:
+    """How many members ended, and did not complete."""
+    return Call("read", ("SCARD", commands.keys.of("failed", batch)), int)
+
+
+def failed_ids(commands: Commands, batch: str) -> Call[list[str]]:
+    """Members that did not complete: jobs, and inner batches."""
+    return Call("read", ("SMEMBERS", commands.keys.of("failed", batch)), lambda r: sorted(texts(list(r))))
+
+
+def pending_ids(commands: Commands, batch: str, most: int) -> Call[list[str]]:
+    """Some of the members that have not ended."""
+    return Call("read", ("SRANDMEMBER", commands.keys.of("pending", batch), most), lambda r: sorted(texts(r)))
+
+
+def listed(commands: Commands, offset: int, limit: int) -> Call[list[str]]:
+    """Ids of batches, the newest first."""
+    return Call("read", ("ZREVRANGE", commands.keys.of("batches"), offset, offset + limit - 1), texts)
+
+
+def unsealed_before(commands: Commands, before_ms: int, limit: int) -> Call[list[str]]:
+    """Ids of batches whose dispatch has been incomplete since before this time (ms)."""
+    key = commands.keys.of("batches", "unsealed")
+    return Call("read", ("ZRANGEBYSCORE", key, "-inf", before_ms, "LIMIT", 0, limit), texts)
+
+
+def inputs(commands: Commands, job_id: str) -> Call[dict[str, bytes]]:
+    """What the jobs that this one waited for answered with, as JSON, by their ids."""
+
+    def read(flat: Iterable[bytes]) -> dict[str, bytes]:
+        values = list(flat)
+        return {values[i].decode(): values[i + 1] for i in range(0, len(values), 2)}
+
+    return Call("read", ("HGETALL", commands.keys.of("inputs", job_id)), read)

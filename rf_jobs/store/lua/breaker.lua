@@ -1,0 +1,19 @@
+-- Counts a failed attempt of a class for its circuit breaker.
+-- ARGV: class, most failures, per ms, cooldown ms. Reply: 1 where that opened it.
+local class, most, per, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local key, tripped = P .. 'failures:' .. class, P .. 'tripped:' .. class
+local scope = 'class:' .. class
+if redis.call('HEXISTS', P .. 'holds', scope) == 1 then return 0 end
+if redis.call('EXISTS', tripped) == 0 then
+  redis.call('LPUSH', key, int(NOW))
+  redis.call('LTRIM', key, 0, most - 1)
+  redis.call('PEXPIRE', key, int(per))
+  local oldest = redis.call('LINDEX', key, most - 1)
+  if not oldest or tonumber(oldest) < NOW - per then return 0 end
+end
+redis.call('UNLINK', key)
+-- The first failure after the cooldown opens it again, until one succeeds.
+redis.call('SET', tripped, int(NOW), 'PX', int(cooldown + per))
+redis.call('HSET', P .. 'holds', scope, int(NOW + cooldown))
+redis.call('ZADD', P .. 'timers', int(NOW + cooldown), '!' .. scope)
+return 1

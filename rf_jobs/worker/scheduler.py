@@ -1,0 +1,338 @@
+"""``Scheduler``: dispatches jobs when their schedules say so.
+
+Any number of schedulers may run. There is no leader: each asks the store for what is due, and the script that dispatches a
+tick's job moves its schedule on in the same step, so that whoever comes second finds it done. A scheduler may be killed at any
+moment: what it was about to do another does a second later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import socket
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.recurring import Schedule
+from rf_jobs.client.schedules import put_of
+from rf_jobs.core import schedules as changes
+from rf_jobs.core.schedules import Firing
+from rf_jobs.model.events import SchedulerStarted, SchedulerStopped
+from rf_jobs.model.job import Job
+from rf_jobs.model.schedule import Definition, decode
+from rf_jobs.store.schedule_calls import BELIEVED_MS, Agenda, Due, Put, Tick
+from rf_jobs.words.errors import RfJobsError, SchedulerError
+from rf_jobs.words.ids import new_token
+from rf_jobs.words.recurrence import Misfire, Timetable, step, tick_id
+from rf_jobs.words.timing import Duration, mono
+from rf_jobs.words.version import package_version
+from rf_jobs.words.zones import zone
+from rf_jobs.worker.patience import PATIENCE_SECONDS, Failures
+
+log = logging.getLogger("rf_jobs.scheduler")
+POLL_SECONDS = 5.0
+"""How long a scheduler sleeps at most: the truth, beside the word that something is due sooner."""
+TOUCH_SECONDS = 60.0
+"""How often it says which schedules its code has."""
+PAGE = 100
+"""Schedules that it handles at once."""
+KEPT_PLANS = 50_000
+_MAX_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A definition, read."""
+
+    revision: str
+    definition: Definition
+    table: Timetable
+    job: Job | None
+
+
+class Scheduler:
+    """Keeps the schedules of its code, and runs those and all others that are due: ``async with Scheduler(manager): ...``.
+
+    ``start`` makes contact, puts the code's schedules into the store and begins; ``shutdown`` ends after the step at hand. It
+    dispatches, and runs no job. ``timezone`` is for cron expressions that name no zone of their own.
+    """
+
+    def __init__(self, manager: QueueManager | None = None, *, timezone: str | None = None) -> None:
+        """Raises ``SchedulerError`` for an unknown zone."""
+        self._own_manager = manager is None
+        self.manager = manager or QueueManager()
+        self.timezone = timezone or self.manager.settings.scheduler.timezone
+        zone(self.timezone)
+        self.id = f"s{new_token()}"
+        self._schedules = self.manager.schedules
+        self._calls = self._schedules.calls
+        self._stated: list[Schedule] = []
+        self._declared: dict[str, Definition] = {}
+        self._revisions: list[tuple[str, str]] = []
+        self._plans: dict[str, _Plan] = {}
+        self._touched = 0.0
+        self._wakeup = asyncio.Event()
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._progress = 0.0
+
+    # --- what its code says ------------------------------------------------------------------------------------------
+
+    def schedule(self, cron: str | None = None) -> Schedule:
+        """A new schedule by a cron expression, or, with ``.every(seconds)``, by an interval. Before ``start``.
+
+        Raises ``SchedulerError`` that says where the expression has a fault.
+        """
+        if self._tasks:
+            raise SchedulerError(
+                "this scheduler was started already; say its schedules before, or use manager.schedules.upsert"
+            )
+        new = Schedule(cron)
+        self._stated.append(new)
+        return new
+
+    def every(self, interval: Duration) -> Schedule:
+        """``schedule().every(interval)``."""
+        return self.schedule().every(interval)
+
+    def definitions(self) -> dict[str, Definition]:
+        """What its code says, by name. Raises ``SchedulerError`` where that can't be."""
+        found: dict[str, Definition] = {}
+        for stated in self._stated:
+            name, definition = stated.define(self._schedules.maker, self.timezone)
+            if name in found:
+                raise SchedulerError(f"two schedules are called {name!r}; give one of them another name with .name(...)")
+            found[name] = definition
+        return found
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Put the code's schedules into the store, and begin. Raises ``SchedulerError`` and what defining a schedule may raise,
+        and ``BackendError``."""
+        if self._tasks or self._stopping:
+            raise SchedulerError("this scheduler was started before; make a new one")
+        self._declared = self.definitions()
+        await self.manager.store.connect()
+        await self._put(list(self._declared))
+        self._touched = self._progress = mono()
+        self._tasks = [self._spawn("scheduler", self._run()), self._spawn("scheduler-ear", self._listen())]
+        self.manager.bus.emit(SchedulerStarted(self.id, len(self._declared)))
+        log.info("scheduler %s runs, with %d schedules in its code", self.id, len(self._declared))
+
+    def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # An empty context: what goes on for ever must not live inside somebody's span.
+        return asyncio.create_task(coroutine, name=f"rf-jobs-{name}", context=contextvars.Context())
+
+    async def shutdown(self) -> None:
+        """End after the step at hand."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._wakeup.set()
+        if self._tasks:
+            loop, ear = self._tasks
+            ear.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS + 3):
+                    await asyncio.shield(asyncio.wait([loop]))
+            loop.cancel()
+            await asyncio.gather(loop, ear, return_exceptions=True)
+            try:
+                await self.manager.store.run_many(self._calls.leave(self.id), retry_for=0.5)
+            except RfJobsError as error:
+                log.warning("could not sign off: %s", error)
+            self.manager.bus.emit(SchedulerStopped(self.id))
+            log.info("scheduler %s stopped", self.id)
+        if self._own_manager:
+            await self.manager.aclose()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            if self._own_manager:
+                await self.manager.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has started and was not told to stop."""
+        return bool(self._tasks) and not self._stopping
+
+    def stalled(self) -> str:
+        """Why it makes no progress; '' while it does."""
+        if not self.is_running:
+            return "the scheduler is not running"
+        if self._tasks[0].done():
+            return "the scheduler's loop has ended"
+        silent = mono() - self._progress
+        return f"the store has not answered for {silent:.0f} s" if silent > 2 * POLL_SECONDS + 5 else ""
+
+    # --- declaring ---------------------------------------------------------------------------------------------------
+
+    async def _put(self, names: Sequence[str]) -> None:
+        """Put schedules of the code into the store."""
+        store = self.manager.store
+        revisions = dict(self._revisions)
+        for at in range(0, len(names), PAGE):
+            now = await store.run(store.commands.time())
+            page = [put_of(name, self._declared[name], now) for name in names[at : at + PAGE]]
+            await self.manager.lifecycle.apply(changes.put(self._calls, "code", self.id, page))
+            revisions.update((one.name, one.revision) for one in page)
+        self._revisions = list(revisions.items())
+
+    async def _touch(self) -> None:
+        """Say that the code still has its schedules; put those again that are not there as it has them."""
+        store = self.manager.store
+        for at in range(0, len(self._revisions), PAGE):
+            page = self._revisions[at : at + PAGE]
+            wrong = await store.run(self._calls.touch(self.id, page), retry_for=PATIENCE_SECONDS)
+            if wrong:
+                await self._put([page[index][0] for index in wrong])
+        self._touched = mono()
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        failures = Failures()
+        while not self._stopping:
+            try:
+                more = await self._round()
+            except RfJobsError as error:
+                failures.add(f"scheduling failed: {error}")
+                await failures.pause()
+                continue
+            except Exception:
+                log.exception("scheduling failed")
+                await failures.pause()
+                continue
+            failures.end()
+            self._progress = mono()
+            if more:
+                await self._sleep(more)
+
+    async def _round(self) -> float:
+        """One look at what is due; answers with how long to sleep (seconds)."""
+        if mono() - self._touched > TOUCH_SECONDS:
+            await self._touch()
+        self._wakeup.clear()
+        facts: dict[str, str | bytes | int | float] = {
+            "host": socket.gethostname(), "pid": os.getpid(), "version": package_version(), "schedules": len(self._declared),
+        }  # fmt: skip
+        agenda = await self.manager.store.run(self._calls.due(self.id, PAGE, facts), retry_for=PATIENCE_SECONDS)
+        asked = mono()
+        if agenda.schedules:
+            await self._work(agenda, asked)
+        if len(agenda.schedules) == PAGE:
+            return 0.0
+        if agenda.schedules:
+            return 0.001  # where something has moved on, its next tick may be the soonest
+        if agenda.next_due_ms is None:
+            return POLL_SECONDS
+        left = (agenda.next_due_ms - agenda.now_ms + 1) / 1000 - (mono() - asked)
+        return min(POLL_SECONDS, max(0.001, left))
+
+    async def _sleep(self, delay: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wakeup.wait()
+
+    async def _listen(self) -> None:
+        """Hear when something is due sooner than one knew. A hint: the poll is the truth."""
+        while True:
+            channels = self.manager.store.channels("schedules")
+            try:
+                await channels.add("sooner")
+                while True:
+                    if await channels.hear(BELIEVED_MS / 1000) is not None:
+                        self._wakeup.set()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.debug("the scheduler's ear failed: %s; listening again", error)
+            finally:
+                with contextlib.suppress(Exception):
+                    await channels.aclose()
+            await asyncio.sleep(POLL_SECONDS)
+
+    # --- firing ------------------------------------------------------------------------------------------------------
+
+    async def _work(self, agenda: Agenda, asked: float) -> None:
+        await self._learn(agenda.schedules)
+        now = agenda.now_ms + round((mono() - asked) * 1000)
+        firings: list[Firing] = []
+        size = 0
+        for due in agenda.schedules:
+            plan = self._plans.get(due.name)
+            if plan is None or plan.revision != due.revision:
+                continue  # changed, removed or in trouble since: it comes again
+            firing = await self._plan_tick(due, plan, now)
+            if firing is None:
+                continue
+            firings.append(firing)
+            size += len(firing.job.draft.data) if firing.job is not None else 0
+            if size > _MAX_BYTES:
+                await self._fire(firings)
+                firings, size = [], 0
+        if firings:
+            await self._fire(firings)
+
+    async def _fire(self, firings: list[Firing]) -> None:
+        await self.manager.lifecycle.apply(changes.fire(self._calls, self.id, firings), retry_for=PATIENCE_SECONDS)
+
+    async def _learn(self, schedules: Sequence[Due]) -> None:
+        """Read the definitions that are not known yet."""
+        known = self._plans
+        new = [due for due in schedules if due.name not in known or known[due.name].revision != due.revision]
+        if not new:
+            return
+        if len(known) + len(new) > KEPT_PLANS:
+            known.clear()
+        store = self.manager.store
+        found = await store.run_many([self._calls.definition(due.name) for due in new], retry_for=PATIENCE_SECONDS)
+        for due, (revision, data) in zip(new, found, strict=True):
+            if not revision:
+                continue
+            try:
+                definition = decode(data)
+                job = self._schedules.maker.job(due.name, definition)
+                known[due.name] = _Plan(revision, definition, definition.timetable(due.name), job)
+            except RfJobsError as error:
+                known.pop(due.name, None)
+                await self._trouble(due, str(error))
+
+    async def _plan_tick(self, due: Due, plan: _Plan, now: int) -> Firing | None:
+        definition, table = plan.definition, plan.table
+        todo = step(table, due.tick, now, Misfire(definition.misfire), definition.grace)
+        job, missed, error = None, todo.missed, ""
+        if todo.run is not None:
+            try:
+                job = self._schedules.maker.make(definition, plan.job, tick_id(due.name, todo.run))
+            except SchedulerError as impossible:  # here; perhaps not elsewhere
+                await self._trouble(due, str(impossible))
+                return None
+            except Exception as impossible:  # the class's own methods, and middlewares, may raise anything
+                error = f"{type(impossible).__name__}: {impossible}"[:500]
+                missed += 1
+                log.error("schedule %s: a tick cannot be dispatched: %s", due.name, error)  # noqa: TRY400
+        tick = Tick(
+            due.name, due.tick, due.revision, None if job is None else todo.run, todo.next,
+            None if todo.next is None else table.due(todo.next), missed, error,
+            None if job is None else job.draft, "" if job is None else job.event.job_class,
+        )  # fmt: skip
+        return Firing(tick, job)
+
+    async def _trouble(self, due: Due, error: str) -> None:
+        log.error("schedule %s cannot be run by this scheduler: %s", due.name, error)
+        transition = changes.trouble(self._calls, due.name, due.revision, due.tick, error[:500])
+        await self.manager.lifecycle.apply(transition, retry_for=PATIENCE_SECONDS)
