@@ -1,5 +1,5 @@
-"""Django in one file: dispatch at once, after the commit, and through the outbox; ``manage.py`` runs worker and relay. In a
-real project the jobs are in ``<app>/jobs.py``, where they are found by themselves."""
+"""Django in one file, which is its own settings module: dispatch at once, after the commit, and through the outbox. In a real
+project the jobs are in ``<app>/jobs.py``, where they are found by themselves."""
 
 import asyncio
 import os
@@ -10,14 +10,20 @@ from contextlib import ExitStack
 from subprocess import Popen
 
 import aiohttp
-from django.conf import settings
-from django.core.management import execute_from_command_line
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from examples.here import run
 from rf_jobs import Job, JobContext, QueueManager
+
+INSTALLED_APPS = ["rf_jobs.contrib.django"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.db"}}
+ROOT_URLCONF = "examples.django_app"
+ALLOWED_HOSTS = ["127.0.0.1"]
+SECRET_KEY = "of this example"
+USE_TZ = True
+RF_JOBS = {"worker": {"max_concurrent_jobs": 4}}  # as in rf-jobs.toml; the server's URL is in RF_JOBS_REDIS_URL
 
 
 class Welcome(Job, name="django.welcome"):
@@ -40,18 +46,6 @@ def sign_up(request: HttpRequest, name: str) -> JsonResponse:
 urlpatterns = [path("users/<name>", sign_up)]
 
 
-def manage(words: list[str]) -> None:
-    settings.configure(
-        INSTALLED_APPS=["rf_jobs.contrib.django"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.db"}},
-        ROOT_URLCONF=__name__,
-        ALLOWED_HOSTS=["127.0.0.1"],
-        USE_TZ=True,
-        RF_JOBS={"redis_url": os.environ["REDIS_URL"], "worker": {"max_concurrent_jobs": 4}},
-    )
-    execute_from_command_line(["manage.py", *words])
-
-
 async def visit(url: str) -> list[str]:
     async with aiohttp.ClientSession(url) as http:
         while True:
@@ -67,19 +61,20 @@ async def visit(url: str) -> list[str]:
 async def main(manager: QueueManager) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    env = {**os.environ, "REDIS_URL": manager.settings.jobs.redis_url, "PYTHONPATH": os.pathsep.join(sys.path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "DJANGO_SETTINGS_MODULE": "examples.django_app"}
+    env["RF_JOBS_REDIS_URL"] = manager.settings.jobs.redis_url
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
 
-        def start(*words: str) -> Popen[bytes]:
-            process = Popen([sys.executable, "-m", "examples.django_app", *words], cwd=folder, env=env)
+        def manage(*words: str) -> Popen[bytes]:
+            process = Popen([sys.executable, "-m", "django", *words], cwd=folder, env=env)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             return process
 
-        assert start("migrate", "--verbosity", "0").wait() == 0
-        start("runserver", "--noreload", "--verbosity", "0", address)
-        start("rf_jobs_worker")
-        start("rf_jobs_outbox")
+        assert manage("migrate", "--verbosity", "0").wait() == 0
+        manage("runserver", "--noreload", "--verbosity", "0", address)
+        manage("rf_jobs_worker")
+        manage("rf_jobs_outbox")
         ids = await visit(f"http://{address}")
         async with asyncio.timeout(20):
             while (await manager.counts("default"))["completed"] < 3:
@@ -90,7 +85,4 @@ async def main(manager: QueueManager) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:]:
-        manage(sys.argv[1:])
-    else:
-        run(main)
+    run(main)

@@ -4,6 +4,7 @@ import stand in ``rf_jobs.prelude``."""
 from rf_jobs.client.consumer import LeasedJob
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.payloads import FilePayloads, ObjectPayloads, PayloadStore
 from rf_jobs.client.pending import Pending
 from rf_jobs.client.queue import Queue, configure
 from rf_jobs.client.recurring import Schedule
@@ -21,8 +22,9 @@ from rf_jobs.model.events import Event, EventBus
 from rf_jobs.model.iterable import IterableJob
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Handle, Middleware
+from rf_jobs.model.sealing import Encrypted
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
-from rf_jobs.words.config_settings import JobsSettings, Settings, TelemetrySettings, WorkerSettings
+from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settings, TelemetrySettings, WorkerSettings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import (
     BackendError,
@@ -60,12 +62,15 @@ from rf_jobs.worker.scheduler import Scheduler
 from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
-    "AttemptError", "BackendError", "Cancellation", "ConfigError", "CustomError", "Discard", "DuplicateJob", "Envelope",
-    "Event", "EventBus", "ExecutionFailed", "Exponential", "Fail", "Filters", "Fixed", "Handle", "Headers",
-    "InvalidOption", "IterableJob", "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout",
-    "JobUpdate", "JobsSettings", "LeasedJob", "Linear", "LogLine", "Middleware", "Misfire", "Moment", "PayloadTooLarge", "Pending",
-    "Priority", "Progress", "Queue", "QueueError", "QueueInfo", "QueueManager", "RateLimited", "Relay", "Retry", "RfJobsError",
-    "Schedule", "ScheduleInfo", "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SerializationError", "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor",
-    "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
+    "AttemptError", "BackendError", "Cancellation", "ConfigError", "CustomError", "Discard", "DuplicateJob",
+    "Encrypted", "Envelope", "Event", "EventBus", "ExecutionFailed", "Exponential", "Fail", "FilePayloads", "Filters",
+    "Fixed", "ForgedEnvelope", "Handle", "Headers", "InvalidOption", "IterableJob", "Job", "JobContext", "JobError",
+    "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobUpdate", "JobsSettings", "LeasedJob", "Linear",
+    "LogLine", "Middleware", "Misfire", "MissingKey", "MissingPayloadStore", "Moment", "ObjectPayloads",
+    "PayloadLost", "PayloadStore", "PayloadTooLarge", "Pending", "Priority", "Progress", "Queue", "QueueError",
+    "QueueInfo", "QueueManager", "RateLimited", "Relay", "Retry", "RfJobsError", "Schedule", "ScheduleInfo",
+    "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SecuritySettings", "SerializationError", "Settings",
+    "Snooze", "StaleLease", "State", "StateChanged", "Supervisor", "TamperedPayload", "TelemetrySettings",
+    "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
     "WorkerSettings", "configure", "events",
 ]  # fmt: skip

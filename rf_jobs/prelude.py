@@ -5,6 +5,7 @@ from rf_jobs.client.queue import Queue, configure
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware
+from rf_jobs.model.sealing import Encrypted
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobTimeout, RfJobsError
@@ -14,7 +15,7 @@ from rf_jobs.worker.pool import WorkerPool
 from rf_jobs.worker.scheduler import Scheduler
 
 __all__ = [
-    "Discard", "ExecutionFailed", "Exponential", "Fail", "Fixed", "Job", "JobContext", "JobError", "JobTimeout",
-    "Linear", "Middleware", "Priority", "Queue", "QueueManager", "Retry", "RfJobsError", "Scheduler", "Snooze", "WorkerConfig",
-    "WorkerPool", "configure",
+    "Discard", "Encrypted", "ExecutionFailed", "Exponential", "Fail", "Fixed", "Job", "JobContext", "JobError",
+    "JobTimeout", "Linear", "Middleware", "Priority", "Queue", "QueueManager", "Retry", "RfJobsError", "Scheduler",
+    "Snooze", "WorkerConfig", "WorkerPool", "configure",
 ]  # fmt: skip

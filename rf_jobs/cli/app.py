@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "check": "Compare the code with what waits in the queues.",
     "doctor": "Check server, workers, queues and jobs.",
     "config": "Show the effective settings and their origins.",
+    "keys": "Make keys for encryption and signing, and list them.",
     "dev": "Everything for development: server, worker, exporter.",
     "demo": "See it work: a small shop with failures and a crash.",
     "bench": "Measure this machine and server, quickly.",

@@ -69,6 +69,7 @@ class Session:
 
         async def connected() -> T:
             manager = await QueueManager.connect(settings, retry_for=RETRY_SECONDS)
+            manager.inspector.keyring = None  # what is encrypted does not get onto terminals
             try:
                 async with around(manager):
                     return await work(manager)

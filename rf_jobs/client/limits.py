@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rf_jobs.core import transitions
-from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.store import limit_calls
+from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.limits import Rate, at_least_one, limit_name
 
@@ -36,8 +35,8 @@ class Limits:
     """A limit has a name. A class's own are ``<class>`` (concurrency) and ``<class>:rate``; others are shared by the classes that
     name them: ``class Ask(Job, limits=("model-api",))``."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
-        self._lifecycle = lifecycle
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
 
     async def set(self, name: str, *, concurrency: int | None = None, rate: Rate | None = None) -> None:
         """Define a limit, or change it, for the whole fleet and at once; it counts before what the code says, until ``reset``."""
@@ -55,12 +54,11 @@ class Limits:
         await self._apply(name, {}, _OVERRIDES)
 
     async def _apply(self, name: str, fields: dict[str, str], drop: list[str] | tuple[str, ...]) -> None:
-        step = transitions.define_limit(self._lifecycle.store.commands, limit_name(name), fields, drop)
-        await self._lifecycle.apply(step)
+        await self._store.run(limit_calls.define(limit_name(name), fields, drop))
 
     async def get(self, name: str) -> LimitInfo:
         """One limit; with neither concurrency nor rate where it is not defined."""
-        store = self._lifecycle.store
+        store = self._store
         calls = limit_calls
         fields, running, held = await store.run_many(
             [
@@ -83,5 +81,5 @@ class Limits:
 
     async def list(self) -> list[LimitInfo]:
         """All limits, by name."""
-        store = self._lifecycle.store
+        store = self._store
         return [await self.get(name) for name in await store.run(limit_calls.names(store.commands))]

@@ -26,7 +26,7 @@ from rf_jobs.client.ticking import JobMaker
 from rf_jobs.client.waiting import Waiter
 from rf_jobs.client.watching import Watcher
 from rf_jobs.client.workflow.groups import Batch, Chain
-from rf_jobs.client.workflow.handle import BatchHandle, list_batches
+from rf_jobs.client.workflow.handle import BatchHandle, ChainHandle, list_batches
 from rf_jobs.client.workflow.records import BatchRecord
 from rf_jobs.client.workflow.sending import GroupSender
 from rf_jobs.core.inspector import Inspector
@@ -105,9 +105,9 @@ class QueueManager(Steering):
         self._watcher = Watcher(self.store, self.inspector)
         keep_ms = round(jobs.batch_keep_seconds * 1000)
         self._groups = GroupSender(
-            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms
+            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms, self.offload
         )  # fmt: skip
-        self.limits = Limits(self.lifecycle)
+        self.limits = Limits(self.store)
         self._dead = DeadLetters(self.lifecycle, self.inspector)
         self._consumer = Consumer(self.lifecycle, self.retention, self.settings, self.offload)
         maker = JobMaker(self._preparer, self.protection, self.middleware, jobs, registry)
@@ -255,6 +255,12 @@ class QueueManager(Steering):
     def batch(self, batch_id: UUID | str) -> BatchHandle:
         """A batch, or a chain, that was dispatched before."""
         return BatchHandle(as_job_id(batch_id), self.lifecycle, self.inspector, self._groups, self._dead)
+
+    def chain(self, chain_id: UUID | str, step: UUID | str, batch: str = "") -> ChainHandle:
+        """The chain that the running job ``step`` belongs to; what ``ctx.chain`` calls."""
+        return ChainHandle(
+            as_job_id(chain_id), self.lifecycle, self.inspector, self._groups, self._dead, self.send, as_job_id(step), batch
+        )
 
     async def batches(self, offset: int = 0, limit: int = 50) -> list[BatchRecord]:
         """A page of the batches and chains that are known, the newest first."""

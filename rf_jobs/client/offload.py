@@ -83,9 +83,13 @@ class Offload:
             draft = result[at].draft
             result[at] = replace(result[at], draft=replace(draft, data=self.protection.signed(letter)))
         for item in result:
-            if len(item.draft.data) > self._max_bytes:
-                raise PayloadTooLarge(too_large(item.event.job_class, len(item.draft.data), self._max_bytes))
+            self.check(item)
         return result
+
+    def check(self, item: Dispatching) -> None:
+        """Raise ``PayloadTooLarge`` for what is more than the server should hold."""
+        if len(item.draft.data) > self._max_bytes:
+            raise PayloadTooLarge(too_large(item.event.job_class, len(item.draft.data), self._max_bytes))
 
     async def put(self, letters: Sequence[Envelope]) -> None:
         """Store the payloads of envelopes, and put claims in their place. Raises ``BackendError``."""

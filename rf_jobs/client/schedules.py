@@ -63,13 +63,17 @@ class Schedules:
             raise SchedulerError(f"schedule {name!r} would never run: until lies before its first tick")
         (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
         if reply < 0:
-            raise SchedulerError(f"schedule {name!r} is defined in the code of a scheduler; change it there, or give another name")
+            raise SchedulerError(
+                f"schedule {name!r} is defined in the code of a scheduler; change it there, or give another name"
+            )
         return reply > 0
 
     async def list(self, offset: int = 0, limit: int = 100) -> list[ScheduleInfo]:
         """A page of schedules, the next to run first; those that do not run come last."""
         if offset < 0 or limit < 1:
-            raise InvalidOption(f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1")
+            raise InvalidOption(
+                f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
+            )
         return await self.reader.page(offset, limit)
 
     async def count(self) -> int:
@@ -127,4 +131,6 @@ class Schedules:
         if done == 0:
             raise await self.reader.unknown(name)
         if done < 0:
-            raise SchedulerError(f"schedule {name!r} is defined in the code of a scheduler; remove it there, or pause it")
+            raise SchedulerError(
+                f"schedule {name!r} is defined in the code of a scheduler; remove it there, or pause it"
+            )

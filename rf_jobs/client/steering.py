@@ -87,11 +87,15 @@ class Steering:
     async def pause_class(self, job_class: type | str, for_: Duration | None = None) -> bool:
         """Let no job of a class start, in any queue, for so long or until it is resumed; running ones go on. What is met
         waits in state ``blocked``. Answers whether that is new."""
-        return await self._hold(_class_scope(job_class), for_)
+        return any([await self._hold(scope, for_) for scope in _class_scopes(job_class)])
 
     async def resume_class(self, job_class: type | str) -> bool:
         """Let them start again, in the order in which they were ready."""
-        return await self.lifecycle.apply(transitions.end_hold(self.store.commands, _class_scope(job_class)))
+        ended = [
+            await self.lifecycle.apply(transitions.end_hold(self.store.commands, scope))
+            for scope in _class_scopes(job_class)
+        ]
+        return any(ended)
 
     async def pause_key(self, tag: str, for_: Duration | None = None) -> bool:
         """Let no job with this tag start, such as ``tenant:7``; as ``pause_class``."""
@@ -173,10 +177,11 @@ class Steering:
         return await self._dead.purge(seconds(older_than, "older_than"), filters or Filters())
 
 
-def _class_scope(job_class: type | str) -> str:
+def _class_scopes(job_class: type | str) -> list[str]:
+    """Of its name, and of those that it had before."""
     entry = getattr(job_class, "__job_class__", None)
     name = entry.name if entry is not None else job_class
     if not isinstance(name, str) or not name:
         raise InvalidOption(f"job class is {job_class!r}; give a job class, or its name")
     known = registry.find(name)
-    return f"class:{known.name if known is not None else name}"
+    return [f"class:{each}" for each in ([name] if known is None else [known.name, *known.aliases])]

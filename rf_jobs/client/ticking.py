@@ -30,7 +30,12 @@ class JobMaker:
     dispatched as it was defined: whoever knows it runs it."""
 
     def __init__(
-        self, preparer: Preparer, protection: Protection, middleware: MiddlewareStack, jobs: JobsSettings, registry: Registry
+        self,
+        preparer: Preparer,
+        protection: Protection,
+        middleware: MiddlewareStack,
+        jobs: JobsSettings,
+        registry: Registry,
     ) -> None:
         self._preparer = preparer
         self._protection = protection
@@ -115,4 +120,3 @@ class JobMaker:
         )
         valid = "" if definition.exp is None else f"!{definition.exp}"
         return Dispatching(job_id, Draft(letter.id, letter.queue, letter.pri, valid, data), event)
-

@@ -37,7 +37,12 @@ class Waiter:
         state = await self.final_state(job_id, timeout)
         if state == State.COMPLETED:
             data = await self._store.run(self._store.commands.kept("result", job_id))
-            return None if data is None else codec.decode_value(self._inspector.keyring.open_value("result", job_id, data))
+            if data is None:
+                return None
+            keyring = self._inspector.keyring
+            if keyring is None:  # whoever asks shows it to people
+                return codec.decode_value(self._inspector.shown("result", job_id, data) or b"null")
+            return codec.decode_value(keyring.open_value("result", job_id, data))
         raise await self._why(job_id, state)
 
     async def _why(self, job_id: str, state: str) -> JobError:

@@ -82,11 +82,12 @@ def imbalance(queue: QueueSurvey) -> int:
 
 
 class Inspector:
-    """Answers questions about a store. What is sealed beside a job (results, progress) it opens with ``keyring``."""
+    """Answers questions about a store. What is kept sealed beside a job, such as its result, it opens with ``keyring``; without
+    one it masks that."""
 
     def __init__(self, store: AsyncStore, keyring: Keyring | None = None) -> None:
         self._store = store
-        self.keyring = keyring or Keyring()
+        self.keyring = keyring
         self._commands = store.commands
 
     async def survey(self) -> Survey:

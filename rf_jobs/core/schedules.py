@@ -109,7 +109,9 @@ def pause(calls: ScheduleCalls, name: str) -> Transition[int]:
 
 def resume(calls: ScheduleCalls, name: str, revision: str, tick: int | None, due: int | None) -> Transition[int]:
     """Let it go on with this tick."""
-    return Transition(calls.resume(name, revision, tick, due), lambda done: [ScheduleResumed(name)] if done == 1 else [])
+    return Transition(
+        calls.resume(name, revision, tick, due), lambda done: [ScheduleResumed(name)] if done == 1 else []
+    )
 
 
 def drop(calls: ScheduleCalls, name: str) -> Transition[int]:

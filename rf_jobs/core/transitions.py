@@ -3,7 +3,7 @@ that announce it: there is no way to make one without saying so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
@@ -236,9 +236,9 @@ def report(
     return Transition(commands.report(reports, most, most_bytes), announce)
 
 
-def seal(commands: Commands, batches: Sequence[str], *, abandoned: bool = False) -> Transition[None]:
-    """The dispatch of these batches is complete; or, ``abandoned``, nobody is left to complete it. Inner ones first."""
-    return Transition(batch_calls.seal(commands, batches, abandoned=abandoned), lambda _: ())
+def seal(commands: Commands, batches: Sequence[str]) -> Transition[None]:
+    """The dispatch of these batches is complete. Inner ones first."""
+    return Transition(batch_calls.seal(commands, batches), lambda _: ())
 
 
 def stop_batch(commands: Commands, batch: str, reason: str) -> Transition[bool]:
@@ -254,13 +254,6 @@ def hold(commands: Commands, scope: str, ms: int) -> Transition[bool]:
 def end_hold(commands: Commands, scope: str) -> Transition[bool]:
     """Let them start again."""
     return Transition(limit_calls.hold(commands, scope, None), lambda changed: [HoldEnded(scope)] if changed else [])
-
-
-def define_limit(
-    commands: Commands, name: str, fields: Mapping[str, str], drop: Sequence[str] = ()
-) -> Transition[None]:
-    """Define a limit, or change it; what it held and no longer holds is announced."""
-    return Transition(limit_calls.define(commands, name, fields, drop), lambda _: ())
 
 
 def failure(job_class: str, most: int, per_ms: int, cooldown_ms: int) -> Transition[bool]:

@@ -29,6 +29,9 @@ class Dispatcher(Protocol):
     def dispatch_later(self, job: Any, delay: Duration) -> Any: ...
     def dispatch_many(self, jobs: Iterable[Any]) -> Awaitable[list[UUID]]: ...
     def cancel(self, job_id: UUID | str, reason: str = "") -> Awaitable[bool]: ...
+    def batch(self, batch_id: UUID | str) -> Any: ...
+    def chain(self, chain_id: UUID | str, step: UUID | str, batch: str = "") -> Any: ...
+    def pause_class(self, job_class: str, for_: Duration | None = None) -> Awaitable[bool]: ...
 
 
 class Desk(Protocol):
@@ -40,6 +43,7 @@ class Desk(Protocol):
     def tell_progress(self, ctx: JobContext, current: float, total: float, message: str) -> None: ...
     async def keep_checkpoint(self, ctx: JobContext, state: Any) -> None: ...
     async def load_checkpoint(self, ctx: JobContext) -> Any: ...
+    async def load_inputs(self, ctx: JobContext) -> dict[str, Any]: ...
     async def keep_step(self, ctx: JobContext, name: str, value: Any) -> Any: ...
     async def load_steps(self, ctx: JobContext) -> dict[str, Any]: ...
     async def settle(self, ctx: JobContext) -> None: ...
@@ -64,6 +68,7 @@ class JobContext:
         "_deadline_ms",
         "_desk",
         "_id",
+        "_inputs",
         "_letter",
         "_progress",
         "_state",
@@ -114,6 +119,7 @@ class JobContext:
         self._stopping = False
         self._progress: tuple[float, float] = (0, 0)
         self._state: Any = None
+        self._inputs: dict[str, Any] | None = None
         self._steps: tuple[dict[str, Any], set[str]] | None = None
 
     @property
@@ -203,9 +209,41 @@ class JobContext:
         return self._stopping or self._cancelled
 
     @property
-    def batch(self) -> None:
-        """The batch the job belongs to; there are none yet."""
-        return None
+    def batch(self) -> Any:
+        """The batch that the job belongs to, itself or by its chain, or that it is a callback of: a ``BatchHandle``. None where
+        there is none."""
+        return self.workflow(UUID(self._letter.bat)) if self._letter.bat else None
+
+    @property
+    def chain(self) -> Any:
+        """The chain that the job is a step of: a ``ChainHandle``, which takes further steps. None where it is none."""
+        return self.manager.chain(self._letter.chn, self._id, self._letter.bat) if self._letter.chn else None
+
+    def workflow(self, group: UUID) -> Any:
+        """A handle on any batch or chain."""
+        return self.manager.batch(group)
+
+    @property
+    def follows(self) -> int:
+        """How many jobs it waited for."""
+        return self._letter.aft
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the jobs that it waited for returned, by their ids; without those that returned None."""
+        return self._inputs or {}
+
+    @property
+    def previous(self) -> Any:
+        """What the one job that it waited for returned, in a chain the step before; None where that was nothing. Of several, a
+        list; ``inputs`` says whose is which."""
+        values = list(self.inputs.values())
+        return values[0] if len(values) == 1 and self._letter.aft <= 1 else values or None
+
+    async def slow_down(self, by: Duration) -> None:
+        """Let no job of this class start anywhere for so long: for a handler that was told to wait (a 429). This attempt goes
+        on; raise ``Retry`` to have it tried again."""
+        await self.manager.pause_class(self.job_class, by)
 
     @property
     def manager(self) -> Dispatcher:
@@ -312,9 +350,10 @@ class JobContext:
         """Make ``stopping`` true; the worker calls it when it is told to stop."""
         self._stopping = True
 
-    def restore(self, state: Any) -> None:
-        """Give the context the state of an earlier attempt."""
+    def restore(self, state: Any, inputs: dict[str, Any] | None = None) -> None:
+        """Give the context the state of an earlier attempt, and what the jobs before it returned."""
         self._state = state
+        self._inputs = inputs
 
     @classmethod
     def fake(

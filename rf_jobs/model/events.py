@@ -142,7 +142,8 @@ class FailedAttempt(AttemptEnded, gc=False):
     """The attempt failed, or ended early with a reason."""
 
     reason: str = ""
-    """Of a retry or a death: exception, timeout, decode, unknown_class, lost (its last crash), backoff (its policy failed), dependency, or
+    """Of a retry or a death: exception, timeout, decode, unknown_class, forged (its envelope), tampered (what is sealed in it), payload_lost, unknown_key and
+    no_payload_store (nobody came who has it), lost (its last crash), backoff (its policy failed), dependency, or
     requested (``Retry``, ``Fail``); a hand-written consumer says what it likes. Of other ends: cancelled, shutdown, handed
     back, released, or the text that goes with it, such as what a ``Discard`` said, why it was parked, or how its process
     died."""
@@ -488,7 +489,7 @@ class EventBus:
 
     def subscribe(self, kind: type[E], handler: Callable[[E], None]) -> Callable[[], None]:
         """Call ``handler`` for each event of ``kind`` or of a type below it; the answer ends the subscription."""
-        kinds = _concrete(kind)
+        kinds = kinds_of(kind)
         for each in kinds:
             self._handlers[each] = (*self._handlers.get(each, ()), handler)
 
@@ -518,8 +519,9 @@ class EventBus:
                 self.emit(event)
 
 
-def _concrete(kind: type[Event]) -> list[type[Event]]:
+def kinds_of(kind: type[Event]) -> list[type[Event]]:
+    """It, and all below it."""
     found = [kind]
     for below in kind.__subclasses__():
-        found += _concrete(below)
+        found += kinds_of(below)
     return found

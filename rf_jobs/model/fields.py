@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rf_jobs.model.jobclass import JobClass
+from rf_jobs.model.sealing import UnreadAnnotations
 from rf_jobs.words.backoff import delay_seconds
 from rf_jobs.words.errors import InvalidOption
 
@@ -67,6 +68,8 @@ def _parts(described: Any) -> list[Any]:
 def _sealing_faults(entry: JobClass) -> Iterator[str]:
     try:
         entry.sealing  # noqa: B018 (worked out when it is asked for)
+    except UnreadAnnotations:
+        return  # said already
     except InvalidOption as error:
         yield str(error)
 

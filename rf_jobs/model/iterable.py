@@ -42,6 +42,11 @@ class IterableJob(Job, abstract=True):
     else:
 
         def __init_subclass__(cls, **options: Any) -> None:
+            for name in {"items", "each"} & inspect.get_annotations(cls).keys():
+                raise InvalidOption(
+                    f"class {cls.__qualname__} has a field {name!r}, which is the name of a method of IterableJob;"
+                    " rename the field"
+                )
             if not options.get("abstract"):
                 if not inspect.isasyncgenfunction(getattr(cls, "items", None)):
                     raise InvalidOption(

@@ -57,6 +57,9 @@ class Notes:
     async def load_checkpoint(self, ctx: object) -> Any:
         return self.checkpoints[-1] if self.checkpoints else None
 
+    async def load_inputs(self, ctx: object) -> dict[str, Any]:
+        return {}
+
     async def keep_step(self, ctx: object, name: str, value: Any) -> Any:
         """Raises ``SerializationError``."""
         kept = self.steps[name] = codec.decode_value(codec.encode_value(value, f"the answer of step {name!r}"))

@@ -153,7 +153,9 @@ def settings_of(
     if "expires_in" in options:
         found["exp"] = millis(options["expires_in"], "expires_in")
         if not found["exp"]:
-            raise SchedulerError(f"expires_in of schedule {name!r} is {options['expires_in']!r}; give more than 0 seconds")
+            raise SchedulerError(
+                f"expires_in of schedule {name!r} is {options['expires_in']!r}; give more than 0 seconds"
+            )
     if "tags" in options:
         found["tags"] = list(checks.tags(options["tags"]))
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rf_jobs.store.calls import Arg, Call, pairs, texts
+from rf_jobs.store.calls import Arg, Call, pairs, text, texts
 from rf_jobs.store.commands import Commands
 
 
@@ -29,10 +29,9 @@ def open_batches(batches: Sequence[NewBatch]) -> Call[bool]:
     return Call("dispatch", args, bool, "batch_open")
 
 
-def seal(commands: Commands, ids: Sequence[str], *, abandoned: bool = False) -> Call[None]:
-    """Their dispatch is complete, or nobody is left to complete it; inner ones first."""
-    args = (*commands.retention.args(), "1" if abandoned else "0", *ids)
-    return Call("dispatch", args, lambda _: None, "batch_seal", 0)
+def seal(commands: Commands, ids: Sequence[str]) -> Call[None]:
+    """Their dispatch is complete; inner ones first."""
+    return Call("dispatch", (*commands.retention.args(), *ids), lambda _: None, "batch_seal", 0)
 
 
 def stop(commands: Commands, batch: str, reason: str) -> Call[bool]:
@@ -70,17 +69,10 @@ def listed(commands: Commands, offset: int, limit: int) -> Call[list[str]]:
     return Call("read", ("ZREVRANGE", commands.keys.of("batches"), offset, offset + limit - 1), texts)
 
 
-def unsealed_before(commands: Commands, before_ms: int, limit: int) -> Call[list[str]]:
-    """Ids of batches whose dispatch has been incomplete since before this time (ms)."""
-    key = commands.keys.of("batches", "unsealed")
-    return Call("read", ("ZRANGEBYSCORE", key, "-inf", before_ms, "LIMIT", 0, limit), texts)
-
-
 def inputs(commands: Commands, job_id: str) -> Call[dict[str, bytes]]:
     """What the jobs that this one waited for answered with, as JSON, by their ids."""
 
-    def read(flat: Iterable[bytes]) -> dict[str, bytes]:
-        values = list(flat)
-        return {values[i].decode(): values[i + 1] for i in range(0, len(values), 2)}
+    def read(reply: Mapping[bytes, bytes]) -> dict[str, bytes]:  # redis-py makes a dict of it
+        return {text(parent): value for parent, value in reply.items()}
 
     return Call("read", ("HGETALL", commands.keys.of("inputs", job_id)), read)

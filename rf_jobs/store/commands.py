@@ -22,6 +22,8 @@ from rf_jobs.store.shapes import (
 )
 from rf_jobs.words.states import State
 
+ABANDONED_MS = 900_000
+"""A batch whose dispatch has taken so long is taken for abandoned."""
 _FATES = (State.READY, State.DEAD, State.CANCELLED)
 """What becomes of a job that is taken back, by the number that reclaim.lua answers with."""
 
@@ -168,8 +170,8 @@ class Commands:
         return Call("reclaim", args, lambda r: list(pairs(r[0]).items()), "bury_parked", 1)
 
     def settle(self) -> Call[None]:
-        """Do what earlier scripts left in the outbox."""
-        return Call("admin", self.retention.args(), lambda _: None, "settle", 0)
+        """Do what earlier scripts left in the outbox; end batches whose dispatch nobody has completed."""
+        return Call("admin", (*self.retention.args(), ABANDONED_MS), lambda _: None, "settle", 0)
 
     def move(self, job_id: str, queue: str, what: str, value: str) -> Call[tuple[str, bool]]:
         """Another ``priority`` or ``due`` time. Answers with the state it was in and whether that was done."""
@@ -345,7 +347,9 @@ def _first(reply: Sequence[Any]) -> list[str]:
     return texts(reply[0])
 
 
-def _by_name(flat: Sequence[bytes]) -> dict[str, bytes]:
+def _by_name(flat: Sequence[bytes] | dict[bytes, bytes]) -> dict[str, bytes]:
+    if isinstance(flat, dict):
+        return {text(name): value for name, value in flat.items()}
     return {text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
 
 

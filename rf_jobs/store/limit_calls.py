@@ -9,14 +9,12 @@ from rf_jobs.store.calls import Arg, Call, pairs, text, texts
 from rf_jobs.store.commands import Commands
 
 
-def define(
-    commands: Commands, name: str, fields: Mapping[str, str], drop: Sequence[str] = ()
-) -> Call[None]:
+def define(name: str, fields: Mapping[str, str], drop: Sequence[str] = ()) -> Call[None]:
     """Define a limit, or change it: set these fields, drop those. What it holds is looked at again."""
-    args: list[Arg] = [*commands.retention.args(), name, len(drop), *drop, len(fields)]
+    args: list[Arg] = [name, len(drop), *drop, len(fields)]
     for field, value in fields.items():
         args += (field, value)
-    return Call("admin", args, lambda _: None, "limit", 1)
+    return Call("admin", args, lambda _: None, "limit")
 
 
 def hold(commands: Commands, scope: str, ms: int | None) -> Call[bool]:
@@ -29,11 +27,6 @@ def hold(commands: Commands, scope: str, ms: int | None) -> Call[bool]:
 def failure(job_class: str, most: int, per_ms: int, cooldown_ms: int) -> Call[bool]:
     """Count a failed attempt for its class's circuit breaker. Answers whether that opened it."""
     return Call("admin", (job_class, most, per_ms, cooldown_ms), bool, "breaker")
-
-
-def success(commands: Commands, job_class: str) -> Call[None]:
-    """A job of a class whose breaker was open has completed: the next failures are counted from none."""
-    return Call("admin", ("UNLINK", commands.keys.of("failures", job_class), commands.keys.of("tripped", job_class)), lambda _: None)
 
 
 def holds(commands: Commands) -> Call[dict[str, str]]:

@@ -68,8 +68,13 @@ def encode(options: Options) -> bytes:
     return _encoder.encode(options)
 
 
+def decode(data: bytes) -> Options:
+    """Options from their bytes; all defaults where there are none."""
+    return _decoder.decode(data) if data else Options()
+
+
 def remembered(data: bytes, ms: int) -> bytes:
     """The bytes of these options, or of none, with the wish that the id be remembered."""
-    options = _decoder.decode(data) if data else Options()
+    options = decode(data)
     options.m = ms
     return encode(options)

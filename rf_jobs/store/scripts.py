@@ -16,7 +16,7 @@ _MOVING = ("limits", "links", "admit")
 _MOVING_SCRIPTS = {
     **dict.fromkeys(
         (
-            "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "limit", "move", "revive",
+            "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "move", "revive",
             "schedule_fire", "settle",
         ),
         _MOVING,

@@ -12,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from rf_jobs.model.envelope import Envelope, Headers
-from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched
+from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched, JobOutboxed
 from rf_jobs.telemetry.lookup import Found, Lookup
 from rf_jobs.telemetry.spans import Failure, SpanWriter, link_to
 from rf_jobs.telemetry.traceparent import MAX_STATE, is_sampled, parse, text_of
@@ -113,6 +113,13 @@ class DispatchSpans:
             span.set_attribute("rf_jobs.job.priority", event.priority)
             if event.delay_ms:
                 span.set_attribute("rf_jobs.job.delay_ms", event.delay_ms)
+            span.end()
+
+    def outboxed(self, event: JobOutboxed) -> None:
+        """It is in a table, and another process will dispatch it: nothing more is heard of it here."""
+        span = self._open.pop(event.job_id, None)
+        if span is not None:
+            span.set_attribute("rf_jobs.dispatch.result", "outboxed")
             span.end()
 
     def deduplicated(self, event: JobDeduplicated) -> None:

@@ -22,6 +22,7 @@ lifecycle = logging.getLogger("rf_jobs.lifecycle")
 
 _LEVELS: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobDispatched: (logging.DEBUG, "dispatched"),
+    ev.JobOutboxed: (logging.DEBUG, "was written to an outbox"),
     ev.JobDeduplicated: (logging.DEBUG, "was there already"),
     ev.DispatchRejected: (logging.WARNING, "was not dispatched"),
     ev.JobStarted: (logging.DEBUG, "started"),

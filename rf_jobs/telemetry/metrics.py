@@ -59,7 +59,8 @@ class RunCells:
 
     def fail(self, reason: str) -> None:
         """It failed. Hand-written consumers may give any reason."""
-        self.failed[reason if reason in self.failed else "exception"].value += 1
+        known = "unopened" if reason in names.UNOPENED else reason
+        self.failed[known if known in self.failed else "exception"].value += 1
 
 
 class DispatchCells:

@@ -35,7 +35,9 @@ EVENTS = (
     "unparked", "evicted",
 )  # fmt: skip
 OUTCOMES = ("success", "retry", "dead", "cancelled", "released", "lost")
-FAILURE_REASONS = ("exception", "timeout", "lost", "decode", "unknown_class")
+FAILURE_REASONS = ("exception", "timeout", "lost", "decode", "unknown_class", "forged", "unopened")
+UNOPENED = ("tampered", "payload_lost", "unknown_key", "no_payload_store")
+"""Reasons of burials that the metrics call ``unopened``: they are rare, and each label value is a series for every class."""
 RELEASE_REASONS = ("rate_limit", "concurrency", "snooze", "shutdown")
 CANCEL_STAGES = ("queued", "running")
 FETCH_RESULTS = ("hit", "empty", "error")

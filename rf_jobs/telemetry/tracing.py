@@ -12,7 +12,7 @@ from opentelemetry.context import attach, detach, set_value
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope, Headers
-from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched
+from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched, JobOutboxed
 from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.telemetry.attempt_spans import AttemptSpans
 from rf_jobs.telemetry.cells import MetricStore
@@ -50,6 +50,7 @@ class Tracing(Middleware):
         bus = manager.bus
         self._ends = [
             bus.subscribe(JobDispatched, self._dispatches.dispatched),
+            bus.subscribe(JobOutboxed, self._dispatches.outboxed),
             bus.subscribe(JobDeduplicated, self._dispatches.deduplicated),
             bus.subscribe(DispatchRejected, self._dispatches.rejected),
         ]

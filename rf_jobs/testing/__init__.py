@@ -6,12 +6,12 @@ Nothing below this package imports it, and production code has no need to.
 from rf_jobs.model.context import FakeContext
 from rf_jobs.model.notes import Line, Notes
 from rf_jobs.testing.clock import Clock
-from rf_jobs.testing.dispatched import Dispatched
+from rf_jobs.testing.dispatched import Dispatched, DispatchedGroup
 from rf_jobs.testing.draining import Dead, Drained, drain
 from rf_jobs.testing.fake import FakeQueue
 from rf_jobs.testing.inline import InlineQueue, Ran, inline
 
 __all__ = [
-    "Clock", "Dead", "Dispatched", "Drained", "FakeContext", "FakeQueue", "InlineQueue", "Line", "Notes", "Ran", "drain",
+    "Clock", "Dead", "Dispatched", "DispatchedGroup", "Drained", "FakeContext", "FakeQueue", "InlineQueue", "Line", "Notes", "Ran", "drain",
     "inline",
 ]  # fmt: skip

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from rf_jobs.client.pending import Choices
+from rf_jobs.client.workflow.callbacks import Callback
 from rf_jobs.core.transitions import Dispatching
-from rf_jobs.model import envelope
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.job import Job
 from rf_jobs.words import options as checks
@@ -45,6 +45,8 @@ class Dispatched(Generic[J_co]):
     """The time that ``at(...)`` gave (UTC)."""
     max_attempts: int | None
     """What the dispatch asked for; None leaves it to the class."""
+    depends_on: tuple[UUID, ...]
+    """The jobs, batches and chains that it waits for."""
     choices: Choices = field(compare=False, repr=False)
     """All that was asked for with the builder's methods."""
     envelope: Envelope = field(compare=False, repr=False)
@@ -62,18 +64,52 @@ class Dispatched(Generic[J_co]):
             told.append(f"max_attempts {self.max_attempts}")
         if self.tags:
             told.append(f"tags {', '.join(self.tags)}")
+        if self.depends_on:
+            told.append(f"after {', '.join(map(str, self.depends_on))}")
         return f"{shown(self.job)} {', '.join(told)}"
 
 
-def dispatched(job: Job, choices: Choices, item: Dispatching) -> Dispatched[Any]:
+@dataclass(frozen=True)
+class DispatchedGroup:
+    """A batch or a chain, with what is in it."""
+
+    kind: str
+    """batch or chain"""
+    id: UUID
+    name: str
+    members: tuple[Dispatched[Any] | DispatchedGroup, ...]
+    """Jobs and groups, a chain's in its order."""
+    then: tuple[Callback, ...]
+    """What was given as callbacks: jobs, builders, functions."""
+    catch: tuple[Callback, ...]
+    finally_: tuple[Callback, ...]
+    allow_failures: bool
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs in it, those of inner groups too."""
+        found: list[Job] = []
+        for member in self.members:
+            found += member.jobs if isinstance(member, DispatchedGroup) else [member.job]
+        return found
+
+    def __str__(self) -> str:
+        between = " -> " if self.kind == "chain" else ", "
+        inside = [f"({each})" if isinstance(each, DispatchedGroup) else shown(each.job) for each in self.members[:SHOWN]]
+        if len(self.members) > SHOWN:
+            inside.append(f"... and {len(self.members) - SHOWN} more")
+        return f"{self.kind}{f' {self.name!r}' if self.name else ''}: {between.join(inside)}"
+
+
+def dispatched(job: Job, choices: Choices, item: Dispatching, letter: Envelope) -> Dispatched[Any]:
     """The record of a dispatch that was prepared."""
-    letter = envelope.decode(item.draft.data)
     when = choices.when
     fixed = int(when) if when and when[0] != "+" else 0
+    parents = choices.extra.parents if choices.extra is not None else ()
     return Dispatched(
         job, item.id, item.draft.queue, Priority(letter.pri), tuple(letter.tags),
         int(when[1:]) / 1000 if when[:1] == "+" else 0.0, from_ms(fixed) if fixed else None, choices.max_attempts,
-        choices, letter,
+        tuple(UUID(parent) for parent in parents), choices, letter,
     )  # fmt: skip
 
 

@@ -118,19 +118,20 @@ class InlineQueue(FakeQueue):
 
     async def _send(self, asked: Sequence[Asked], threads: Threads) -> list[UUID]:
         errors: list[BaseException] = []
-        items = self._record(asked)
+        answers = self._recorder.record(asked)
         try:
-            for item, record in items:
+            for kept in answers:
+                record = kept.record
                 if record is not None and (self._delayed or not (record.delay or record.at)):
                     ran = self._ran[record.id] = Ran(record)
-                    await self._run(ran, item.draft.data, threads)
+                    await self._run(ran, kept.data, threads)
                     if ran.state is State.DEAD and ran.error is not None:
                         errors.append(ran.error)
         finally:
             threads.close()
         if errors and self._raises:
             raise errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(errors)} jobs died", errors)
-        return [item.id for item, _ in items]
+        return [kept.id for kept in answers]
 
     async def _run(self, ran: Ran, data: bytes, threads: Threads) -> None:
         """All attempts of one job."""

@@ -100,6 +100,9 @@ class WorkerSettings:
         Annotated[float, Meta(ge=1, le=3600)],
         Meta(description="after this long without a sign of life a job is reclaimed"),
     ] = 15.0
+    ageing_seconds: Annotated[
+        Seconds, Meta(description="a ready job that waits so long goes up a priority; 0: priorities are strict")
+    ] = 0.0
     max_crashes: Annotated[Positive, Meta(description="a job that killed its worker so often is dead-lettered")] = 3
     park_ttl_seconds: Annotated[Seconds, Meta(description="how long a job waits for a worker that knows it")] = 3_600.0
     max_prefetch: Annotated[Count, Meta(description="the most jobs a process buffers")] = 1_000

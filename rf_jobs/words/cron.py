@@ -18,11 +18,13 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
-
-from croniter import CroniterError, croniter
+from typing import TYPE_CHECKING
 
 from rf_jobs.words.errors import SchedulerError
 from rf_jobs.words.zones import DAY, Zone, zone
+
+if TYPE_CHECKING:
+    from croniter import croniter
 
 LONGEST = 200
 """Characters of an expression: nobody writes longer ones by hand."""
@@ -40,8 +42,8 @@ _RANGE = re.compile(r"(\w+)-(\w+)(?:/\d+)?$", re.ASCII)
 _STEP = re.compile(r"/(\d+)$", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a local time)
 _TRIED_FROM = datetime(2024, 1, 1)  # noqa: DTZ001 (likewise)
-_REFUSED = (CroniterError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
-"""What croniter raises at what it cannot read: most, but not all of it, is its own."""
+_REFUSED = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
+"""What croniter raises at what it cannot read. Its own errors are ValueErrors."""
 
 
 class Cron:
@@ -63,7 +65,7 @@ class Cron:
         moment = ms // 1000
         try:
             found = self._interval_after(moment) if self.is_interval else self._time_after(moment)
-        except (CroniterError, OverflowError, ValueError, OSError):  # beyond what calendars can hold
+        except (ValueError, OverflowError, OSError):  # beyond what calendars can hold
             return None
         return found * 1000
 
@@ -144,6 +146,12 @@ def _words(expression: str) -> list[tuple[int, str]]:
     return words
 
 
+def _croniter() -> type[croniter]:
+    from croniter import croniter  # noqa: PLC0415 (with all that it loads, for processes that have schedules)
+
+    return croniter
+
+
 def _read(expression: str, words: list[tuple[int, str]]) -> croniter:
     for at, (position, word) in enumerate(words):
         start = position
@@ -153,7 +161,7 @@ def _read(expression: str, words: list[tuple[int, str]]) -> croniter:
             start += len(part) + 1
     text = " ".join(word for _, word in words)
     try:
-        matches = croniter(text, _TRIED_FROM)
+        matches = _croniter()(text, _TRIED_FROM)
     except _REFUSED as error:
         raise _locate(expression, words, error) from None
     try:
@@ -193,7 +201,7 @@ def _locate(expression: str, words: list[tuple[int, str]], error: Exception) -> 
 
 def _is_read(at: int, word: str, count: int) -> bool:
     try:
-        croniter.expand(" ".join(word if other == at else "*" for other in range(count)))
+        _croniter().expand(" ".join(word if other == at else "*" for other in range(count)))
     except _REFUSED:
         return False
     return True

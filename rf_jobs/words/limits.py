@@ -44,7 +44,7 @@ class Rate:
 @dataclass(frozen=True)
 class Breaker:
     """After ``failures`` failed attempts of a class within ``per`` seconds its jobs do not start for ``cooldown`` seconds; the
-    first failure after that stops them again, a success ends it."""
+    first failure within ``per`` seconds after that stops them again."""
 
     failures: int
     per: Duration = 60

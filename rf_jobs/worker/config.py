@@ -22,6 +22,7 @@ _DURATIONS = {
     "lease": "lease_seconds",
     "park_ttl": "park_ttl_seconds",
     "grace": "grace_seconds",
+    "ageing": "ageing_seconds",
     "max_age": "max_age_seconds",
 }
 _PLAIN = (
@@ -46,6 +47,7 @@ class WorkerOptions(TypedDict, total=False):
     park_ttl: Duration
     max_prefetch: int
     grace: Duration
+    ageing: Duration
     max_memory_mb: int | None
     max_jobs: int | None
     max_age: Duration | None
@@ -105,6 +107,10 @@ class WorkerConfig:
     def shutdown_timeout(self, timeout: Duration) -> Self:
         """How long a stop waits for running jobs before it hands them back."""
         return self._with(shutdown_timeout=timeout)
+
+    def ageing(self, ageing: Duration) -> Self:
+        """After this long a ready job goes up a priority; 0: never."""
+        return self._with(ageing=ageing)
 
     def lease(self, lease: Duration) -> Self:
         """After this long without a sign of life a job is taken back."""

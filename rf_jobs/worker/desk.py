@@ -12,6 +12,7 @@ from rf_jobs.core.records import clip
 from rf_jobs.core.revealing import Words, sealed_message
 from rf_jobs.model import codec
 from rf_jobs.model.context import Dispatcher, JobContext
+from rf_jobs.store import batch_calls
 from rf_jobs.words.errors import StaleLease
 from rf_jobs.worker.reports import Progress, log_line
 
@@ -66,6 +67,12 @@ class StoreDesk:
         """The last checkpoint of any attempt, None where there is none."""
         data = await self._store.run(self._store.commands.kept("checkpoint", ctx.id))
         return None if data is None else codec.decode_value(self._keyring.open_value("checkpoint", ctx.id, data))
+
+    async def load_inputs(self, ctx: JobContext) -> dict[str, Any]:
+        """What the jobs that it waited for returned, by their ids. Raises ``BackendError`` or ``MissingKey``."""
+        found = await self._store.run(batch_calls.inputs(self._store.commands, ctx.id))
+        opened = self._keyring.open_value
+        return {parent: codec.decode_value(opened("result", parent, data)) for parent, data in found.items()}
 
     async def keep_step(self, ctx: JobContext, name: str, value: Any) -> Any:
         """Keep a step's answer, and answer with it as a later attempt will get it. Raises as ``keep_checkpoint``."""

@@ -31,7 +31,7 @@ class Fetcher:
     leases can be held."""
 
     def __init__(
-        self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, *, lease_ms: int, sleep: float,
+        self, lifecycle: Lifecycle, worker: str, order: QueueOrder, appetite: Appetite, *, lease_ms: int, ageing_ms: int, sleep: float,
         running: Callable[[], int], buffered: Callable[[], int], room: Callable[[], int],
         deliver: Callable[[Fetched], None],
     ) -> None:  # fmt: skip
@@ -40,6 +40,7 @@ class Fetcher:
         self._order = order
         self._appetite = appetite
         self._lease_ms = lease_ms
+        self._ageing_ms = ageing_ms
         self._sleep = sleep
         self._running = running
         self._buffered = buffered
@@ -86,8 +87,9 @@ class Fetcher:
     async def _fetch(self, wanted: int) -> None:
         # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
         step = transitions.fetch(
-            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next()
-        )
+            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next(),
+            self._ageing_ms,
+        )  # fmt: skip
         try:
             fetched = await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)
         except Exception as error:  # of whatever kind: a worker that fetches no more would be silent for ever

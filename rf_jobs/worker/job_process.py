@@ -2,7 +2,8 @@
 
 Children are fresh interpreters (no forked locks), serve one job at a time, are kept for the next and killed at a
 timeout. Messages are JSON; what a child raised comes back as text, and so do its log lines, which the worker's own logging
-writes. What runs in the child is ``job_process_main``.
+writes, and its events, which the worker's own subscribers hear: what a job dispatches is counted wherever it runs. What
+runs in the child is ``job_process_main``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope
+from rf_jobs.model.events import Event, EventBus, kinds_of
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import ExecutionFailed, WorkerError
@@ -73,6 +75,13 @@ class Said(msgspec.Struct, tag="said"):
     progress: Progress | None = None
 
 
+class Told(msgspec.Struct, tag="told"):
+    """What happened to jobs and queues by the handler's doing: an event's name and its members."""
+
+    kind: str
+    event: msgspec.Raw
+
+
 class Reply(msgspec.Struct, tag="reply"):
     """How it went: ``verdict`` is returned, raised, Retry, Snooze, Discard or Fail."""
 
@@ -83,6 +92,11 @@ class Reply(msgspec.Struct, tag="reply"):
     traceback: str = ""
     delay: float | None = None
     matches: list[str] = []
+
+
+Frame = Reply | Extension | Logged | Said | Told
+"""What a child may send."""
+_KINDS = {kind.__name__: kind for kind in kinds_of(Event)}
 
 
 class JobCrash(Exception):  # noqa: N818 (a fact about the child, not an error of the caller)
@@ -122,7 +136,7 @@ class JobProcess:
     def _send(self, data: bytes) -> None:
         self._writer.write(FRAME.pack(len(data)) + data)
 
-    async def ask(self, request: Request, ctx: JobContext, reports: Reports) -> Reply:
+    async def ask(self, request: Request, ctx: JobContext, reports: Reports, bus: EventBus) -> Reply:
         """Run one job; what it says meanwhile is done here. Raises ``JobCrash``."""
         self._send(msgspec.json.encode(request))
         while not isinstance(frame := await self._receive(), Reply):
@@ -130,16 +144,18 @@ class JobProcess:
                 await ctx.extend(frame.by)
             elif isinstance(frame, Logged):
                 _write(frame)
+            elif isinstance(frame, Told):
+                bus.emit(msgspec.json.decode(frame.event, type=_KINDS[frame.kind]))
             elif frame.progress is not None:
                 reports.progress(ctx, frame.progress)
             else:
                 reports.write(ctx, frame.line.encode())
         return frame
 
-    async def _receive(self) -> Reply | Extension | Logged | Said:
+    async def _receive(self) -> Frame:
         try:
             (size,) = FRAME.unpack(await self._reader.readexactly(FRAME.size))
-            return msgspec.json.decode(await self._reader.readexactly(size), type=Reply | Extension | Logged | Said)
+            return msgspec.json.decode(await self._reader.readexactly(size), type=Frame)
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, 5)
@@ -160,8 +176,9 @@ class JobProcess:
 class JobProcesses:
     """Children by need, at most ``limit``; idle ones are kept. ``close`` kills all."""
 
-    def __init__(self, settings: Settings, limit: int, reports: Reports) -> None:
+    def __init__(self, settings: Settings, limit: int, reports: Reports, bus: EventBus) -> None:
         self._settings = settings
+        self._bus = bus
         self._reports = reports
         self._declared = asyncio.Semaphore(limit)
         self._suspects = asyncio.Semaphore(min(limit, MAX_SUSPECTS))
@@ -189,7 +206,7 @@ class JobProcesses:
             child = await self._take()
             kept = False
             try:
-                reply = await child.ask(request, ctx, self._reports)
+                reply = await child.ask(request, ctx, self._reports, self._bus)
                 kept = True
             finally:
                 if kept and child.alive:

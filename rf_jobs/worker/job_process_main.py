@@ -12,19 +12,24 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.queue import configure
 from rf_jobs.model import codec
 from rf_jobs.model.context import JobContext
+from rf_jobs.model.envelope import Envelope, Headers
+from rf_jobs.model.events import Event, EventBus
 from rf_jobs.model.jobclass import JobClass, registry
+from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Retry, Snooze, Steer
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.desk import StoreDesk
-from rf_jobs.worker.job_process import FRAME, Extension, Logged, Reply, Request, Said, Setup
+from rf_jobs.worker.job_process import FRAME, Extension, Frame, Logged, Reply, Request, Said, Setup, Told
 from rf_jobs.worker.outcome import describe
 from rf_jobs.worker.reports import PAUSE_SECONDS, Progress
 
@@ -42,7 +47,7 @@ class Wire:
         """Whether this is the process that the worker started."""
         return os.getpid() == self._owner
 
-    def send(self, frame: Reply | Extension | Logged | Said) -> None:
+    def send(self, frame: Frame) -> None:
         """Send one whole."""
         data = msgspec.json.encode(frame, enc_hook=str)
         if self.is_ours:
@@ -103,6 +108,21 @@ class WireReports:
 _TOLD_AS_TEXT = ("msg", "args", "message", "exc_info", "exc_text", "stack_info")
 
 
+class Lineage(Middleware):
+    """Tells jobs that are dispatched by a job where they come from: they share its conversation, and what creates them is
+    its attempt."""
+
+    def __init__(self) -> None:
+        self.ctx: JobContext | None = None
+        """Of the job that runs."""
+
+    def on_dispatch(self, envelope: Envelope, headers: Headers) -> None:
+        """Unless somebody has said otherwise."""
+        if self.ctx is not None:
+            headers.cv = headers.cv or self.ctx.conversation or self.ctx.id
+            headers.tp = headers.tp or self.ctx.trace
+
+
 class Isolated:
     """Runs requests, one after the other, each with a manager that connects if it is used. All on one event loop: what a
     job's module keeps, a client say, is bound to the loop that it was made in."""
@@ -111,6 +131,11 @@ class Isolated:
         self._settings = settings
         self._wire = wire
         self._runner = asyncio.Runner()
+        self._lineage = Lineage()
+        self._middleware = MiddlewareStack([self._lineage])
+        self._bus = EventBus()
+        self._bus.subscribe(Event, self._tell)
+        configure(settings, middleware=self._middleware, bus=self._bus)
 
     def run(self, request: Request) -> Reply:
         """Never raises: whatever the handler does becomes a reply."""
@@ -129,32 +154,23 @@ class Isolated:
         fields = dict(request.ctx)
         state = fields.pop("state")
         reports = WireReports(self._wire, self._settings.jobs.log_lines)
-        async with _Lazy(self._settings) as manager:
+        manager = QueueManager(self._settings, middleware=self._middleware, bus=self._bus)
+        async with aclosing(manager):  # it connects only when it is used
             ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, reports, self._extend))
             ctx.restore(state)
             ctx.trace = request.trace
+            self._lineage.ctx = ctx
             try:
                 value = job.handle(ctx)
                 return await value if inspect.isawaitable(value) else value
             finally:
                 await reports.settle(ctx)
 
+    def _tell(self, event: Event) -> None:
+        self._wire.send(Told(type(event).__name__, msgspec.Raw(msgspec.json.encode(event))))
+
     def _extend(self, _: JobContext, by: float) -> None:
         self._wire.send(Extension(by))
-
-
-class _Lazy:
-    """A manager that is closed afterwards; it connects only when it is used."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-
-    async def __aenter__(self) -> QueueManager:
-        self._manager = QueueManager(self._settings)
-        return self._manager
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._manager.aclose()
 
 
 def _describe(error: BaseException, entry: JobClass | None) -> Reply:

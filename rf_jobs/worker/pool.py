@@ -21,6 +21,7 @@ from rf_jobs.words.timing import Duration, mono, seconds
 from rf_jobs.worker.advertiser import Advertiser
 from rf_jobs.worker.appetite import Appetite
 from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.brakes import Brakes
 from rf_jobs.worker.capture import Capture
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.desk import StoreDesk
@@ -109,6 +110,7 @@ class WorkerPool:
         await self.manager.store.connect()
         self._assemble()
         await self._advertiser.tell()
+        await self._brakes.start()
         self._state = RUNNING
         self._report()
         if not self._supervised:
@@ -132,8 +134,9 @@ class WorkerPool:
         self._capture = Capture(self.id)
         self._ear = Ear(manager.store, STOP_CHANNEL)
         self._reporter = Reporter(manager.lifecycle, manager.settings.jobs)
-        self._isolation = JobProcesses(manager.settings, self.slots, self._reporter)
+        self._isolation = JobProcesses(manager.settings, self.slots, self._reporter, manager.bus)
         self._advertiser = Advertiser(manager.store, self.id, self._registry)
+        self._brakes = Brakes(manager, self._registry)
         desk = StoreDesk(manager, self._reporter, lambda ctx, by: self._engine.extended(ctx.id, by))
         runner = CrowdRunner(
             worker=self.id, registry=self._registry, defaults=self._defaults, middleware=manager.middleware, bus=manager.bus,
@@ -147,6 +150,7 @@ class WorkerPool:
         self._finisher = Finisher(manager.lifecycle, manager.retention, self._settled)
         self._fetcher = Fetcher(
             manager.lifecycle, self.id, self._order, appetite, lease_ms=round(settings.lease_seconds * 1000),
+            ageing_ms=round(settings.ageing_seconds * 1000),
             sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.in_line,
             room=lambda: self._table.room, deliver=self._engine.accept,
         )  # fmt: skip
@@ -242,6 +246,7 @@ class WorkerPool:
         self._capture.stop()
         await self._ear.aclose()
         self._reporter.close()
+        await self._brakes.stop()
         self._threads.close()
         self._isolation.close()
         if self._beats is not None:

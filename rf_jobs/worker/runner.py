@@ -196,7 +196,7 @@ class Runner:
             ctx = attempt.ctx = self._context(attempt, letter, plan.policy)
             if self._captures:
                 running.set(ctx)
-            if attempt.leased.again and (unread := await self._restore(ctx)) is not None:
+            if (attempt.leased.again or letter.aft) and (unread := await self._restore(ctx)) is not None:
                 return unread
             self._on_start(attempt)
             if self._bus.wants(JobStarted):
@@ -230,11 +230,14 @@ class Runner:
             await self._desk.settle(attempt.ctx)
 
     async def _restore(self, ctx: JobContext) -> Outcome | None:
-        """Give the context what an earlier attempt saved; an outcome where that can't be had."""
+        """Give the context what an earlier attempt saved, and what the jobs before it returned; an outcome where that can't be
+        had."""
         try:
-            ctx.restore(await self._desk.load_checkpoint(ctx))
+            ctx.restore(
+                await self._desk.load_checkpoint(ctx), await self._desk.load_inputs(ctx) if ctx.follows else None
+            )
         except BackendError as error:  # the server's fault, and no attempt of the job
-            return Stopped("release", f"its checkpoint could not be read: {error}"[:200])
+            return Stopped("release", f"what was kept for it could not be read: {error}"[:200])
         return None
 
     def _say_started(self, attempt: Attempt, letter: Envelope) -> None:

@@ -13,32 +13,31 @@ import contextvars
 import logging
 import os
 import socket
+import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.recurring import Schedule
-from rf_jobs.client.schedules import put_of
 from rf_jobs.core import schedules as changes
 from rf_jobs.core.schedules import Firing
 from rf_jobs.model.events import SchedulerStarted, SchedulerStopped
 from rf_jobs.model.job import Job
 from rf_jobs.model.schedule import Definition, decode
-from rf_jobs.store.schedule_calls import BELIEVED_MS, Agenda, Due, Put, Tick
+from rf_jobs.store.schedule_calls import BELIEVED_MS, Agenda, Due, Tick
 from rf_jobs.words.errors import RfJobsError, SchedulerError
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.recurrence import Misfire, Timetable, step, tick_id
 from rf_jobs.words.timing import Duration, mono
 from rf_jobs.words.version import package_version
 from rf_jobs.words.zones import zone
+from rf_jobs.worker.declaration import Declaration
 from rf_jobs.worker.patience import PATIENCE_SECONDS, Failures
 
 log = logging.getLogger("rf_jobs.scheduler")
 POLL_SECONDS = 5.0
 """How long a scheduler sleeps at most: the truth, beside the word that something is due sooner."""
-TOUCH_SECONDS = 60.0
-"""How often it says which schedules its code has."""
 PAGE = 100
 """Schedules that it handles at once."""
 KEPT_PLANS = 50_000
@@ -63,19 +62,17 @@ class Scheduler:
     """
 
     def __init__(self, manager: QueueManager | None = None, *, timezone: str | None = None) -> None:
-        """Raises ``SchedulerError`` for an unknown zone."""
+        """Without a manager it makes one when it starts; so a module may have a scheduler, and say its schedules, for
+        ``rf-jobs scheduler`` to find. Raises ``SchedulerError`` for an unknown zone."""
+        if timezone is not None:
+            zone(timezone)
         self._own_manager = manager is None
-        self.manager = manager or QueueManager()
-        self.timezone = timezone or self.manager.settings.scheduler.timezone
-        zone(self.timezone)
+        self._manager = manager
+        self._timezone = timezone
         self.id = f"s{new_token()}"
-        self._schedules = self.manager.schedules
-        self._calls = self._schedules.calls
         self._stated: list[Schedule] = []
-        self._declared: dict[str, Definition] = {}
-        self._revisions: list[tuple[str, str]] = []
+        self._adopted: list[Scheduler] = []
         self._plans: dict[str, _Plan] = {}
-        self._touched = 0.0
         self._wakeup = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -100,15 +97,31 @@ class Scheduler:
         """``schedule().every(interval)``."""
         return self.schedule().every(interval)
 
+    def adopt(self, other: Scheduler) -> None:
+        """Keep the schedules of another one too, which is not started then."""
+        if other is not self and other not in self._adopted:
+            self._adopted.append(other)
+
     def definitions(self) -> dict[str, Definition]:
-        """What its code says, by name. Raises ``SchedulerError`` where that can't be."""
+        """What its code says, by name. Raises ``SchedulerError`` where that can't be, and what defining a schedule may."""
         found: dict[str, Definition] = {}
-        for stated in self._stated:
-            name, definition = stated.define(self._schedules.maker, self.timezone)
-            if name in found:
-                raise SchedulerError(f"two schedules are called {name!r}; give one of them another name with .name(...)")
-            found[name] = definition
+        for scheduler in (self, *self._adopted):
+            timezone = scheduler._timezone or self.manager.settings.scheduler.timezone  # noqa: SLF001 (another of our own)
+            for stated in scheduler._stated:  # noqa: SLF001 (likewise)
+                name, definition = stated.define(self.manager.schedules.maker, timezone)
+                if name in found:
+                    raise SchedulerError(
+                        f"two schedules are called {name!r}; give one of them another name with .name(...)"
+                    )
+                found[name] = definition
         return found
+
+    @property
+    def manager(self) -> QueueManager:
+        """Its way to the server."""
+        if self._manager is None:
+            self._manager = QueueManager()
+        return self._manager
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -117,13 +130,15 @@ class Scheduler:
         and ``BackendError``."""
         if self._tasks or self._stopping:
             raise SchedulerError("this scheduler was started before; make a new one")
-        self._declared = self.definitions()
+        self._schedules = self.manager.schedules
+        self._calls = self._schedules.calls
+        self._declaration = Declaration(self.manager.lifecycle, self._calls, self.id, self.definitions())
         await self.manager.store.connect()
-        await self._put(list(self._declared))
-        self._touched = self._progress = mono()
+        await self._declaration.put()
+        self._progress = mono()
         self._tasks = [self._spawn("scheduler", self._run()), self._spawn("scheduler-ear", self._listen())]
-        self.manager.bus.emit(SchedulerStarted(self.id, len(self._declared)))
-        log.info("scheduler %s runs, with %d schedules in its code", self.id, len(self._declared))
+        self.manager.bus.emit(SchedulerStarted(self.id, len(self._declaration)))
+        log.info("scheduler %s runs, with %d schedules in its code", self.id, len(self._declaration))
 
     def _spawn(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # An empty context: what goes on for ever must not live inside somebody's span.
@@ -149,15 +164,17 @@ class Scheduler:
                 log.warning("could not sign off: %s", error)
             self.manager.bus.emit(SchedulerStopped(self.id))
             log.info("scheduler %s stopped", self.id)
-        if self._own_manager:
-            await self.manager.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        if self._own_manager and self._manager is not None:
+            await self._manager.aclose()
 
     async def __aenter__(self) -> Self:
         try:
             await self.start()
         except BaseException:
-            if self._own_manager:
-                await self.manager.aclose()
+            await self._close()
             raise
         return self
 
@@ -177,29 +194,6 @@ class Scheduler:
             return "the scheduler's loop has ended"
         silent = mono() - self._progress
         return f"the store has not answered for {silent:.0f} s" if silent > 2 * POLL_SECONDS + 5 else ""
-
-    # --- declaring ---------------------------------------------------------------------------------------------------
-
-    async def _put(self, names: Sequence[str]) -> None:
-        """Put schedules of the code into the store."""
-        store = self.manager.store
-        revisions = dict(self._revisions)
-        for at in range(0, len(names), PAGE):
-            now = await store.run(store.commands.time())
-            page = [put_of(name, self._declared[name], now) for name in names[at : at + PAGE]]
-            await self.manager.lifecycle.apply(changes.put(self._calls, "code", self.id, page))
-            revisions.update((one.name, one.revision) for one in page)
-        self._revisions = list(revisions.items())
-
-    async def _touch(self) -> None:
-        """Say that the code still has its schedules; put those again that are not there as it has them."""
-        store = self.manager.store
-        for at in range(0, len(self._revisions), PAGE):
-            page = self._revisions[at : at + PAGE]
-            wrong = await store.run(self._calls.touch(self.id, page), retry_for=PATIENCE_SECONDS)
-            if wrong:
-                await self._put([page[index][0] for index in wrong])
-        self._touched = mono()
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -223,11 +217,10 @@ class Scheduler:
 
     async def _round(self) -> float:
         """One look at what is due; answers with how long to sleep (seconds)."""
-        if mono() - self._touched > TOUCH_SECONDS:
-            await self._touch()
+        await self._declaration.touch_now_and_then()
         self._wakeup.clear()
         facts: dict[str, str | bytes | int | float] = {
-            "host": socket.gethostname(), "pid": os.getpid(), "version": package_version(), "schedules": len(self._declared),
+            "host": socket.gethostname(), "pid": os.getpid(), "version": package_version(), "schedules": len(self._declaration),
         }  # fmt: skip
         agenda = await self.manager.store.run(self._calls.due(self.id, PAGE, facts), retry_for=PATIENCE_SECONDS)
         asked = mono()
@@ -336,3 +329,12 @@ class Scheduler:
         log.error("schedule %s cannot be run by this scheduler: %s", due.name, error)
         transition = changes.trouble(self._calls, due.name, due.revision, due.tick, error[:500])
         await self.manager.lifecycle.apply(transition, retry_for=PATIENCE_SECONDS)
+
+
+def schedulers_in(modules: Sequence[str]) -> list[Scheduler]:
+    """The schedulers that these imported modules, and those below them, have among their names."""
+    found: dict[int, Scheduler] = {}
+    for name, module in list(sys.modules.items()):
+        if any(name == each or name.startswith(f"{each}.") for each in modules):
+            found.update((id(value), value) for value in vars(module).values() if isinstance(value, Scheduler))
+    return list(found.values())

@@ -215,6 +215,7 @@ class Caretaker:
                 )
             if len(taken) < RECLAIM_LIMIT:
                 break
+        await self._lifecycle.settle()
         for queue in self._queues:
             await self._parked(queue)
         await self._offload.sweep_now_and_then()

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from rf_jobs import Queue, QueueManager, SerializationError, events
-from rf_jobs.contrib.sqlalchemy import Outbox
+from rf_jobs import Queue, QueueManager, SerializationError
 from rf_jobs.words.errors import ConfigError, InvalidOption, PayloadTooLarge
 from rf_jobs.worker.relay import Relay
+from tests.contrib.shop import Base, Order, outbox
 from tests.support.jobs import QUEUE, Add, Hook
-from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("configured")
-
-
-class Base(DeclarativeBase):
-    pass
-
-
-class Order(Base):
-    __tablename__ = "orders"
-    number: Mapped[int] = mapped_column(primary_key=True)
-
-
-outbox = Outbox(Base.metadata)
 
 
 @pytest.fixture

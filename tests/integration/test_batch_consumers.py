@@ -12,13 +12,15 @@ from uuid import UUID
 
 import pytest
 import redis
+from opentelemetry import trace
 
 from rf_jobs import Discard, Fail, Job, JobContext, JobRecord, Middleware, QueueManager, Retry, Snooze, WorkerConfig, WorkerPool
-from rf_jobs.model.events import Event, JobCompleted, JobReleased, JobsFetched, JobStarted
+from rf_jobs.model.events import Event, JobCompleted, JobDied, JobReleased, JobsFetched, JobStarted
 from rf_jobs.model.middleware import Handle
 from rf_jobs.words.errors import JobError
 from rf_jobs.words.timing import mono
 from tests.support.jobs import Pids
+from tests.support.tracing import at, attribute, context, lab, seen
 from tests.support.waiting import until
 
 QUEUE = "many"
@@ -358,6 +360,28 @@ async def test_each_is_inside_the_middlewares(manager: QueueManager) -> None:
     assert [record.result for record in records] == ["0!", None, "2!", None, "4!", "5!"]
     assert [error.type for record in records for error in record.errors] == ["ValueError", "PermissionError"]
     assert (events.count("JobStarted"), events.count("JobCompleted")) == (6, 4)
+
+
+class Spanned(Job, queue="traced", many=3, many_wait=LONG, max_attempts=1):
+    n: int
+
+    @classmethod
+    async def handle_many(cls, jobs: list[Self], ctxs: list[JobContext]) -> list[object]:
+        seen.append(trace.get_current_span().get_span_context())
+        return [ValueError("odd") if job.n == 1 else "fine" for job in jobs]
+
+
+async def test_each_has_its_span(redis_url: str) -> None:
+    async with lab(redis_url) as it:
+        ids = [await it.manager.dispatch(Spanned(n=n)) for n in range(3)]
+        await it.until(JobDied)
+        await it.until(JobCompleted, 2)
+        spans = await it.many("process traced", 3)
+    assert {attribute(span, "messaging.message.id") for span in spans} == {str(each) for each in ids}
+    assert len({context(span).span_id for span in spans}) == 3
+    outcomes = {attribute(span, "messaging.message.id"): attribute(span, "rf_jobs.job.outcome") for span in spans}
+    assert [outcomes[str(each)] for each in ids] == ["success", "dead", "success"]
+    assert at(seen[0]) in [context(span) for span in spans], "what the one call traces belongs to one of them"
 
 
 async def test_a_suspect_runs_alone_in_a_process_of_its_own(manager: QueueManager, client: redis.Redis) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rf_jobs import QueueManager, WorkerConfig, WorkerPool
+from rf_jobs import JobContext, Middleware, QueueManager, WorkerConfig, WorkerPool
+from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched
+from rf_jobs.model.middleware import Handle
 from rf_jobs.words.errors import JobError
-from tests.support.jobs import QUEUE
+from tests.support.jobs import QUEUE, Dispatches
 from tests.support.long_jobs import DiesWithHook, ExtendsInProcess, LogsInProcess, UsesALoopOfBefore
 
 
@@ -63,3 +65,27 @@ async def test_one_event_loop_for_all_jobs_of_a_process(manager: QueueManager) -
         await manager.dispatch(UsesALoopOfBefore(leave=True)).result(20)
     pid, count = first
     assert await manager.dispatch(UsesALoopOfBefore()).result(20) == [pid, count + 2]
+
+
+class Traced(Middleware):
+    """Stands for a tracer."""
+
+    async def around(self, ctx: JobContext, job: object, handle: Handle) -> object:
+        ctx.trace = f"00-{'a' * 32}-{'b' * 16}-01"
+        return await handle()
+
+
+@pytest.mark.parametrize("how", ["queue", "manager", "sync"])
+async def test_what_it_dispatches_is_told_and_says_where_it_comes_from(manager: QueueManager, how: str) -> None:
+    told: list[tuple[str, str]] = []
+    for kind in (JobDispatched, JobDeduplicated, DispatchRejected):
+        manager.bus.subscribe(kind, lambda event: told.append((event.job_id, event.job_class)))
+    manager.middleware.add(Traced())
+    parent = await manager.dispatch(Dispatches(how=how))
+    child = await manager.wait(parent, 30)
+    assert told == [(str(parent), "tests.support.jobs:Dispatches"), (child, "tests.support.jobs:Add")]
+    assert await manager.wait(child, 20) == 3
+    letter = await manager.inspector.envelope(child)
+    assert letter is not None
+    assert letter.hdr is not None
+    assert (letter.hdr.cv, letter.hdr.tp) == (str(parent), f"00-{'a' * 32}-{'b' * 16}-01")

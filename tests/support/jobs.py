@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from rf_jobs import Discard, Exponential, Fail, Fixed, Job, JobContext, Linear, Retry, Snooze
+from rf_jobs import Discard, Exponential, Fail, Fixed, Job, JobContext, Linear, Queue, Retry, Snooze
 from rf_jobs.words.errors import JobError
 
 QUEUE = "t"
@@ -240,3 +240,16 @@ class Pids(Job, queue=QUEUE, many=50, many_wait=30):
     @classmethod
     async def handle_many(cls, jobs: list[Pids], ctxs: list[JobContext]) -> list[int]:
         return [os.getpid() for _ in jobs]
+
+
+class Dispatches(Job, queue=QUEUE, executor="process", timeout=20, max_attempts=1):
+    """Dispatches another job, from a process of its own."""
+
+    how: str
+
+    async def handle(self, ctx: JobContext) -> str:
+        if self.how == "manager":
+            return str(await ctx.manager.dispatch(Add(a=1, b=2)))
+        if self.how == "sync":
+            return str(await asyncio.to_thread(lambda: Queue.dispatch(Add(a=1, b=2)).sync()))
+        return str(await Queue.dispatch(Add(a=1, b=2)))

@@ -41,11 +41,11 @@ def fetch(url: str, timeout: float = 5.0) -> str:
 
 @contextmanager
 def process(
-    *command: str | Path, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT
+    *command: str | Path, log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT, stdin: int | None = None
 ) -> Generator[subprocess.Popen[bytes]]:
     """A process whose output goes to ``log``; SIGTERM at the end, SIGKILL if that is not enough."""
     with log.open("wb") as output:
-        running = _start([str(part) for part in command], output, env or {}, cwd)
+        running = _start([str(part) for part in command], output, env or {}, cwd, stdin)
         try:
             yield running
         finally:
@@ -57,9 +57,11 @@ def process(
                 running.wait()
 
 
-def _start(command: list[str], output: IO[bytes], env: dict[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], output: IO[bytes], env: dict[str, str], cwd: Path, stdin: int | None
+) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **_PATH, **env}
-    return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd)
+    return subprocess.Popen(command, stdin=stdin, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd)
 
 
 def said(running: subprocess.Popen[bytes], log: Path, pattern: str) -> str:

@@ -249,7 +249,7 @@ def test_annotations_that_name_nothing() -> None:
 @pytest.mark.parametrize(
     ("backoff", "told"),
     [
-        (lambda attempt, error: 1 / (attempt - 2), "fails after attempt 2: ZeroDivisionError"),
+        (lambda attempt, error: 1 / (2 - attempt), "fails after attempt 2: ZeroDivisionError"),
         (lambda attempt, error: "soon", "fails after attempt 1: InvalidOption: the delay that backoff gave is 'soon'"),
         (lambda attempt: 1, "fails after attempt 1: TypeError"),
     ],

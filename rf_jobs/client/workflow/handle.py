@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
 from rf_jobs.client.deadletters import DeadLetters
+from rf_jobs.client.extra import Extra
+from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.workflow.groups import Member, checked
+from rf_jobs.client.workflow.plan import Place, step_of
 from rf_jobs.client.workflow.records import BatchProgress, BatchRecord, record_of
 from rf_jobs.client.workflow.sending import GroupSender
 from rf_jobs.core import transitions
 from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord
+from rf_jobs.model.job import Job
 from rf_jobs.store import batch_calls
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import Duration, seconds
 
+Send = Callable[[Job, Choices], Awaitable[UUID]]
 LOOK_SECONDS = (0.02, 1.0)
 """Between two looks of ``wait``: at first and at the longest."""
 
@@ -122,3 +129,34 @@ class BatchHandle:
         if last is None:
             return JobError(f"job {first} ended as {record.state}: {record.reason}")
         return ExecutionFailed(f"{last.type}: {last.message}", error_type=last.type, traceback=last.traceback)
+
+
+class ChainHandle(BatchHandle):
+    """The chain that a running job is a step of: ``ctx.chain``."""
+
+    __slots__ = ("_batch", "_send", "_step")
+
+    def __init__(
+        self, batch_id: UUID, lifecycle: Lifecycle, inspector: Inspector, sender: GroupSender, dead: DeadLetters,
+        send: Send, step: UUID, batch: str,
+    ) -> None:  # fmt: skip
+        super().__init__(batch_id, lifecycle, inspector, sender, dead)
+        self._send = send
+        self._step = step
+        self._batch = batch
+
+    async def insert(self, job: Job | Pending[Any]) -> UUID:
+        """A step between this one and the next."""
+        asked, extra = self._taken(job)
+        extra.parents, extra.next = (str(self._step),), True
+        return await self._send(*asked)
+
+    async def append(self, job: Job | Pending[Any]) -> UUID:
+        """A step behind the last one. Raises ``BatchClosed`` where the chain has failed or was cancelled."""
+        asked, extra = self._taken(job)
+        extra.last = True
+        return await self._send(*asked)
+
+    def _taken(self, job: Job | Pending[Any]) -> tuple[tuple[Job, Choices], Extra]:
+        asked = step_of(job, Place(str(self.id), self._batch, str(self.id), ()))
+        return asked, asked[1].more()

@@ -4,6 +4,7 @@ before those that wait for them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.workflow.groups import Batch, Chain, Group, Member
@@ -77,6 +78,15 @@ def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]
     for step in group.members:
         after = (_add(plan, step, Place(own, place.batch, own, after), (*inside, group)),)
     planned.last = after[0]
+
+
+def step_of(member: Job | Pending[Any], place: Place) -> tuple[Job, Choices]:
+    """A further step for a chain that is there already."""
+    if not isinstance(member, (Job, Pending)):
+        raise InvalidOption(f"a step is {member!r}; give a job or a builder: a group can't be put into a chain that runs")
+    plan = Plan(place.group)
+    _add(plan, member, place, ())
+    return plan.jobs[0]
 
 
 def _add(plan: Plan, member: Member, place: Place, inside: tuple[Group, ...]) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from rf_jobs.client.dispatching import Coalescer, Preparer, Said
+from rf_jobs.client.offload import Offload
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.workflow.groups import Group, Member
 from rf_jobs.client.workflow.plan import Place, Plan, PlannedGroup, plan_members, plan_of
@@ -28,13 +29,15 @@ class GroupSender:
     """Sends groups for one manager."""
 
     def __init__(
-        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, coalescer: Coalescer, keep_ms: int
-    ) -> None:
+        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, coalescer: Coalescer, keep_ms: int,
+        offload: Offload,
+    ) -> None:  # fmt: skip
         self._lifecycle = lifecycle
         self._preparer = preparer
         self._middleware = middleware
         self._coalescer = coalescer
         self._keep_ms = keep_ms
+        self._offload = offload
 
     async def send(self, group: Group) -> UUID:
         """Dispatch a group with all that is in it."""
@@ -58,6 +61,7 @@ class GroupSender:
             opened = [self._opened(planned) for planned in plan.groups]
             if opened and not await store.run(batch_calls.open_batches(opened)):
                 return []  # all of it is there already
+            items = await self._offload.store_large(items)
             said = await self._coalescer.send_all(items)
             if opened:
                 await self._lifecycle.apply(transitions.seal(store.commands, [batch.id for batch in reversed(opened)]))
@@ -94,5 +98,6 @@ class GroupSender:
         extra.batch = group
         extra.conversation = group
         item: Dispatching = self._preparer.prepare(job, choices)
+        self._offload.check(item)
         draft = item.draft
         return draft.id, draft.queue, str(draft.priority), name, draft.data.decode()

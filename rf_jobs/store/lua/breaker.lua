@@ -12,7 +12,7 @@ if redis.call('EXISTS', tripped) == 0 then
   if not oldest or tonumber(oldest) < NOW - per then return 0 end
 end
 redis.call('UNLINK', key)
--- The first failure after the cooldown opens it again, until one succeeds.
+-- The first failure soon after the cooldown opens it again.
 redis.call('SET', tripped, int(NOW), 'PX', int(cooldown + per))
 redis.call('HSET', P .. 'holds', scope, int(NOW + cooldown))
 redis.call('ZADD', P .. 'timers', int(NOW + cooldown), '!' .. scope)

@@ -1,5 +1,14 @@
--- Does what earlier scripts left in the outbox, a bounded part of it, oldest first.
--- ARGV: retention (8 numbers). Reply: {effects, left in the outbox}
+-- Does what earlier scripts left in the outbox, a bounded part of it, oldest first; and closes batches whose dispatch nobody has
+-- completed.
+-- ARGV: retention (8 numbers), ms after which a dispatch is taken for abandoned. Reply: {effects, left in the outbox}
 retained = retention(1)
 for _, item in ipairs(redis.call('LPOP', P .. 'outbox', 50) or {}) do WORK[#WORK + 1] = cjson.decode(item) end
+local unsealed = P .. 'batches:unsealed'
+for _, batch in ipairs(redis.call('ZRANGEBYSCORE', unsealed, '-inf', int(NOW - tonumber(ARGV[9])), 'LIMIT', 0, 20)) do
+  redis.call('ZREM', unsealed, batch)
+  if redis.call('HSETNX', P .. 'batch:' .. batch, 'sealed', int(NOW)) == 1 then
+    redis.call('HSET', P .. 'batch:' .. batch, 'abandoned', 1)
+    look_at(batch)
+  end
+end
 return {EFFECTS, run_work()}

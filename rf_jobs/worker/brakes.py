@@ -1,0 +1,71 @@
+"""What a worker does about limits: says what its classes define, and counts failures for circuit breakers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Callable
+
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.core import transitions
+from rf_jobs.model.events import FailedAttempt, JobDied, JobRetried
+from rf_jobs.model.jobclass import JobClass, Registry
+from rf_jobs.model.limits import definitions
+from rf_jobs.store import limit_calls
+from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.timing import millis
+
+log = logging.getLogger("rf_jobs.worker")
+FAILURES = ("exception", "timeout")
+
+
+class Brakes:
+    """Starts with ``start``, before the first fetch; ends with ``stop``. A failure that can't be counted is not counted."""
+
+    def __init__(self, manager: QueueManager, registry: Registry) -> None:
+        self._manager = manager
+        self._registry = registry
+        self._ends: list[Callable[[], None]] = []
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Define the limits of all classes that are known here. Raises ``BackendError``."""
+        entries = [entry for name in self._registry.names() if (entry := self._registry.find(name)) is not None]
+        calls = [
+            limit_calls.define(name, fields) for entry in entries for name, fields in definitions(entry).items()
+        ]
+        if calls:
+            await self._manager.store.run_many(calls)
+        if any(entry.options.breaker is not None for entry in entries):
+            for kind in (JobRetried, JobDied):
+                self._ends.append(self._manager.bus.subscribe(kind, self._failed))
+
+    def _failed(self, event: FailedAttempt) -> None:
+        entry = self._registry.find(event.job_class)
+        if entry is None or entry.options.breaker is None or event.reason not in FAILURES:
+            return
+        # An empty context: the count is nobody's span.
+        task = asyncio.create_task(self._count(entry), name="rf-jobs-breaker", context=contextvars.Context())
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _count(self, entry: JobClass) -> None:
+        breaker = entry.options.breaker
+        if breaker is None:
+            return
+        step = transitions.failure(entry.name, breaker.failures, millis(breaker.per), millis(breaker.cooldown))
+        try:
+            if await self._manager.lifecycle.apply(step):
+                log.warning(
+                    "the circuit breaker of %s is open: %d failures; its jobs wait for %g s", entry.name, breaker.failures,
+                    millis(breaker.cooldown) / 1000,
+                )  # fmt: skip
+        except RfJobsError as error:
+            log.warning("a failure of %s was not counted for its circuit breaker: %s", entry.name, error)
+
+    async def stop(self) -> None:
+        """Count what is still to be counted, and listen no more."""
+        for end in self._ends:
+            end()
+        await asyncio.gather(*self._telling, return_exceptions=True)

@@ -1,0 +1,376 @@
+"""A relay, whatever dies: nothing is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.orm import Session
+
+from rf_jobs import EventBus, Queue, QueueManager, Relay, WorkerPool, configure, events
+from rf_jobs.client.outbox import Haul
+from rf_jobs.store.embedded import EmbeddedServer
+from rf_jobs.words.config_settings import JobsSettings, Settings
+from rf_jobs.words.errors import BackendError, WorkerError
+from tests.contrib.shop import Base, Order, outbox
+from tests.support.jobs import QUEUE, Add
+from tests.support.processes import ROOT, process, rf_jobs
+from tests.support.servers import ephemeral_server
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+
+@pytest.fixture
+def engine(database: tuple[str, str]) -> Iterator[sa.Engine]:
+    made = sa.create_engine(database[0])
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+async def manager(configured: str) -> AsyncIterator[QueueManager]:
+    async with QueueManager(configured) as made:
+        yield made
+
+
+@pytest.fixture(params=["sync", "async"])
+async def source(request: pytest.FixtureRequest, database: tuple[str, str], engine: sa.Engine) -> AsyncIterator[Any]:
+    async_engine = create_async_engine(database[1])
+    made = outbox.source(engine if request.param == "sync" else async_engine)
+    yield made
+    await made.aclose()
+    await async_engine.dispose()
+
+
+def write(engine: sa.Engine, count: int = 1, **how: Any) -> list[UUID]:
+    with Session(engine) as session, session.begin():
+        return [outbox.dispatch(session, Add(a=number, b=0)) for number in range(count)]
+
+
+def rows(engine: sa.Engine) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(sa.select(outbox.table).order_by(outbox.table.c.seq)).all())
+
+
+async def dispatched(manager: QueueManager) -> int:
+    """By the ledger, which is exact."""
+    ledger = await manager.store.client.hgetall(manager.store.commands.keys.ledger)
+    return int(ledger.get(f"{QUEUE}|dispatched".encode(), 0))
+
+
+# --- deaths ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_dies_after_its_commit_loses_nothing(engine: sa.Engine, database: tuple[str, str]) -> None:
+    code = """
+import os, signal, sys
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from tests.contrib.shop import Order, outbox
+from tests.support.jobs import Add
+engine = sa.create_engine(sys.argv[1])
+with Session(engine) as session:
+    session.add(Order(number=1))
+    outbox.dispatch(session, Add(a=1, b=2))
+    session.commit()
+    session.add(Order(number=2))
+    outbox.dispatch(session, Add(a=1, b=2))
+    session.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code, database[0]], cwd=ROOT, check=False, capture_output=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(rows(engine)) == 1
+    with engine.connect() as connection:
+        assert connection.scalars(sa.select(Order.number)).all() == [1]
+
+
+async def run_to_its_end(url: str, job_id: UUID) -> None:
+    """Its record goes as soon as it is completed."""
+    async with QueueManager(Settings(jobs=JobsSettings(redis_url=url, completed_keep=0))) as manager:
+        async with WorkerPool(manager=manager, config=worker()):
+
+            async def gone() -> bool:
+                counts = await manager.counts(QUEUE)
+                return not counts["ready"] and not counts["running"]
+
+            await until(gone, "the job has run")
+        assert await manager.inspector.envelope(str(job_id)) is None
+
+
+def worker() -> Any:
+    from rf_jobs import WorkerConfig
+
+    return WorkerConfig.default().queues([QUEUE])
+
+
+class DiesBeforeItsCommit:
+    """A source whose relay dies between the push and the commit."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.name = source.name
+
+    @asynccontextmanager
+    async def take(self, limit: int) -> AsyncIterator[Haul]:
+        async with self._source.take(limit) as haul:
+            yield haul
+            raise ConnectionResetError("the relay is dead")
+
+    async def measure(self, most: int) -> tuple[int, float]:
+        measured: tuple[int, float] = await self._source.measure(most)
+        return measured
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_a_row_that_is_pushed_again_is_not_doubled_even_when_its_job_is_long_gone(
+    engine: sa.Engine, source: Any, manager: QueueManager, configured: str
+) -> None:
+    [job_id] = write(engine)
+    with pytest.raises(ConnectionResetError):
+        await Relay(manager, DiesBeforeItsCommit(source)).step()
+    assert len(rows(engine)) == 1
+    await run_to_its_end(configured, job_id)
+    assert await Relay(manager, source).step() == 1
+    assert rows(engine) == []
+    assert (await dispatched(manager), await manager.size(QUEUE)) == (1, 0)
+    assert await manager.store.client.keys("*relayed*") == [], "nobody can push it again"
+
+
+@pytest.mark.timeout(300)
+async def test_relays_that_are_killed_all_the_time(
+    engine: sa.Engine, database: tuple[str, str], manager: QueueManager, configured: str, tmp_path: Path
+) -> None:
+    """Relays in processes of their own are killed between a push and its commit, and started again, while transactions are
+    committed and rolled back and a worker runs the jobs, whose records go at once."""
+    env = {"RF_JOBS_REDIS_URL": configured, "RF_JOBS_TEST_DATABASE": database[1]}
+    settings = Settings(jobs=JobsSettings(redis_url=configured, completed_keep=0))
+    lives = 0
+
+    async def relaying(number: int) -> None:
+        """Dies, and lives again, until there is nothing left."""
+        nonlocal lives
+        while not written.is_set() or await asyncio.to_thread(rows, engine):
+            command = rf_jobs("outbox", "tests.contrib.shop:deadly", "--no-tracing")
+            with process(*command, log=tmp_path / f"{number}", env=env) as relay:
+                lives += 1
+
+                async def over() -> bool:
+                    return relay.poll() is not None or (written.is_set() and not rows(engine))
+
+                await until(over, "it dies, or nothing is left", 60)
+
+    written = asyncio.Event()
+    async with QueueManager(settings) as runner, WorkerPool(worker(), runner):
+        relays = [asyncio.create_task(relaying(number)) for number in (0, 1)]
+        for number in range(60):
+            with Session(engine) as session:
+                outbox.dispatch(session, Add(a=number, b=2))
+                await asyncio.to_thread(session.commit)
+                outbox.dispatch(session, Add(a=number, b=2))
+                session.flush()
+                session.rollback()
+        written.set()
+        await asyncio.gather(*relays)
+
+        async def idle() -> bool:
+            counts = await manager.counts(QUEUE)
+            return counts["ready"] == counts["running"] == 0
+
+        await until(idle, "all have run")
+    assert lives > 4
+    assert await dispatched(manager) == 60
+
+
+async def test_a_server_that_dies_and_comes_back(database: tuple[str, str], engine: sa.Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    with EmbeddedServer.start(folder) as server:
+        url = server.url
+        configure(url)
+        write(engine, 300)
+        async with QueueManager(url) as manager:
+            relay = Relay(manager, outbox.source(engine), batch=50, poll=0.05)
+            assert await relay.step() == 50
+            server.kill()
+            with pytest.raises(BackendError):
+                await relay.step()
+            assert len(rows(engine)) == 250
+            async with relay:
+                with EmbeddedServer.start(folder):
+                    await until(lambda: asyncio.to_thread(lambda: not rows(engine)), "all are relayed", 60)
+                    assert await dispatched(manager) == 300
+                    assert await manager.size(QUEUE) == 300
+
+
+# --- several ---------------------------------------------------------------------------------------------------------
+
+
+async def test_several_relays_share_the_rows(engine: sa.Engine, database: tuple[str, str], manager: QueueManager) -> None:
+    ids = write(engine, 400)
+    sources = [outbox.source(engine) for _ in range(3)]
+    relays = [Relay(manager, source, batch=20) for source in sources]
+    moved = [0, 0, 0]
+
+    async def move(at: int) -> None:
+        while rows(engine):
+            moved[at] += await relays[at].step()
+
+    await asyncio.gather(*(move(at) for at in range(3)))
+    for source in sources:
+        await source.aclose()
+    assert sum(moved) == 400
+    assert await dispatched(manager) == await manager.size(QUEUE) == 400
+    if engine.dialect.name == "postgresql":
+        assert all(moved), "none waits for another's locks"
+    assert {(await manager.job(each)).state for each in ids[::50]} == {"ready"}
+
+
+# --- in a process --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_relay_beside_a_worker(engine: sa.Engine, source: Any, manager: QueueManager) -> None:
+    async with WorkerPool(worker(), manager), Relay(manager, source, poll=0.02):
+        [job_id] = write(engine)
+
+        async def known() -> bool:
+            return await manager.inspector.envelope(str(job_id)) is not None
+
+        await until(known, "it is relayed")
+        assert await manager.wait(job_id, timeout=10) == 0
+
+
+async def test_a_relay_is_started_once(source: Any, manager: QueueManager) -> None:
+    relay = Relay(manager, source)
+    async with relay:
+        with pytest.raises(WorkerError, match="was started before"):
+            await relay.__aenter__()
+
+
+async def test_a_relay_that_is_cancelled_leaves_no_transaction_open(engine: sa.Engine, source: Any, manager: QueueManager) -> None:
+    write(engine, 200)
+    for _ in range(20):
+        running = asyncio.create_task(Relay(manager, source, batch=5).run())
+        await asyncio.sleep(0.002)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    relay = Relay(manager, source)
+    while await relay.step():
+        pass
+    assert rows(engine) == []
+    assert await dispatched(manager) == 200
+
+
+# --- what it tells ---------------------------------------------------------------------------------------------------
+
+
+async def test_events(engine: sa.Engine, source: Any, configured: str, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+    bus = EventBus()
+    configure(configured, bus=bus)
+    for kind in (events.JobOutboxed, events.JobDispatched, events.OutboxRelayed, events.OutboxMeasured):
+        bus.subscribe(kind, told.append)
+    [job_id] = write(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.update(outbox.table).values(written_ms=outbox.table.c.written_ms - 600_000))
+    settings = Settings(jobs=JobsSettings(redis_url=configured))
+    async with QueueManager(settings, bus=bus) as manager:
+        relay = Relay(manager, source)
+        with caplog.at_level(logging.WARNING, "rf_jobs.outbox"):
+            await relay._measure()
+        await relay.step()
+    assert told[0] == events.JobOutboxed(str(job_id), QUEUE, "tests.support.jobs:Add", outbox.name)
+    assert (told[1].backlog, round(told[1].age, -1)) == (1, 600)
+    assert "the oldest of 1 rows in outbox rf_jobs_outbox has waited 600 s, the objective is 300 s" in caplog.text
+    assert (told[2].job_id, told[2].state) == (str(job_id), "ready")
+    assert (told[3].outbox, told[3].count, round(told[3].lag, -1), told[3].aside) == (outbox.name, 1, 600, 0)
+
+
+async def test_a_server_that_is_away_is_told_and_waited_for(
+    engine: sa.Engine, source: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ephemeral_server() as server:
+        configure(server.url)
+        bus = EventBus()
+        told: list[events.OutboxRelayed] = []
+        bus.subscribe(events.OutboxRelayed, told.append)
+        write(engine)
+        async with QueueManager(server.url, bus=bus) as manager:
+            server.kill()
+            async with Relay(manager, source, poll=0.02):
+
+                async def failed() -> bool:
+                    return len(told) > 1
+
+                await until(failed, "it tells of failures")
+        assert {each.error for each in told} == {"BackendError"}
+        assert len(rows(engine)) == 1
+
+
+# --- rows that cannot be relayed -----------------------------------------------------------------------------------------
+
+
+async def test_damaged_rows_are_put_aside(engine: sa.Engine, source: Any, manager: QueueManager) -> None:
+    ids = write(engine, 5)
+    with engine.begin() as connection:
+        connection.execute(sa.update(outbox.table).where(outbox.table.c.id == str(ids[2])).values(draft=b"\xc1 junk"))
+    told: list[events.OutboxRelayed] = []
+    manager.bus.subscribe(events.OutboxRelayed, told.append)
+    assert await Relay(manager, source).step() == 5
+    [left] = rows(engine)
+    assert left.id == str(ids[2])
+    assert "its bytes are not those of a dispatch" in left.problem
+    assert (told[0].count, told[0].aside) == (4, 1)
+    assert await manager.size(QUEUE) == 4
+    assert await Relay(manager, source).step() == 0
+    assert await source.measure(10) == (0, 0.0)
+
+
+async def test_what_the_server_errs_on_does_not_hold_up_the_rest(
+    engine: sa.Engine, source: Any, manager: QueueManager
+) -> None:
+    broken = manager.store.commands.keys.of("ready", "broken")
+    await manager.store.client.set(broken, "no sorted set")
+    with Session(engine) as session, session.begin():
+        for number in range(9):
+            builder = Queue.dispatch(Add(a=number, b=0))
+            outbox.dispatch(session, builder.on_queue("broken") if number == 4 else builder)
+    async with Relay(manager, source, poll=0.02):
+        await until(lambda: asyncio.to_thread(lambda: len(rows(engine)) == 1), "the others are relayed", 60)
+
+        async def aside() -> bool:
+            return rows(engine)[0].problem is not None
+
+        await until(aside, "it is put aside", 60)
+    [left] = rows(engine)
+    assert (left.queue, await manager.size(QUEUE)) == ("broken", 8)
+    assert "WRONGTYPE" in left.problem
+
+
+async def test_what_the_server_refuses_is_put_aside_with_the_reason(
+    engine: sa.Engine, source: Any, manager: QueueManager
+) -> None:
+    from rf_jobs.words.ids import new_id
+
+    with Session(engine) as session, session.begin():
+        outbox.dispatch(session, Queue.dispatch(Add(a=1, b=0)).depends_on(new_id()))
+        fine = outbox.dispatch(session, Add(a=2, b=0))
+        child = outbox.dispatch(session, Queue.dispatch(Add(a=3, b=0)).depends_on(fine))
+    assert await Relay(manager, source).step() == 3
+    [left] = rows(engine)
+    assert left.problem.startswith("the server refused it: JobNotFound")
+    assert (await manager.job(child)).state == "blocked"
