@@ -17,6 +17,7 @@ from rf_jobs.words.errors import RfJobsError
 
 COMMANDS: dict[str, str] = {
     "worker": "Run jobs, in supervised processes.",
+    "scheduler": "Dispatch jobs when their schedules say so.",
     "exporter": "Serve metrics and health over HTTP.",
     "outbox": "Move jobs from a database's outbox to the server.",
     "dispatch": "Dispatch one job.",
@@ -25,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "failed": "List, show, retry and forget dead letters.",
     "pause": "Stop workers from fetching from queues.",
     "resume": "Let workers fetch from queues again.",
+    "schedules": "List, show, add, pause, trigger and remove schedules.",
     "workers": "List the worker processes.",
     "check": "Compare the code with what waits in the queues.",
     "doctor": "Check server, workers, queues and jobs.",

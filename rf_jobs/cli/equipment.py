@@ -4,13 +4,14 @@ its children."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from rf_jobs.client.queue import configure_by_default
 from rf_jobs.model.importing import import_modules, require_jobs
 from rf_jobs.telemetry import logs
 from rf_jobs.worker.commission import Attach, Commission
 from rf_jobs.worker.pool import WorkerPool
+from rf_jobs.worker.scheduler import Scheduler, scheduler_of
 
 
 def equip(commission: Commission) -> Attach:
@@ -43,6 +44,15 @@ def wiring(commission: Commission) -> Attach:
         wanted = commission.settings.telemetry
         async with telemetry(pool.manager, wanted, pool=pool, readings=commission.readings):
             configure_by_default(pool.manager)
-            yield
+            async with _scheduler(commission, pool) or nullcontext():
+                yield
 
     return attach
+
+
+def _scheduler(commission: Commission, pool: WorkerPool) -> Scheduler | None:
+    """The scheduler inside of a worker, where one is wanted. Its first process alone has one: were it to die, another takes its
+    place at once, and whatever else schedules goes on."""
+    if not commission.settings.scheduler.enabled or commission.name.rpartition("/")[2] != "0":
+        return None
+    return scheduler_of(pool.manager, commission.settings.jobs.imports)

@@ -66,17 +66,19 @@ class Filters:
 def imbalance(queue: QueueSurvey) -> int:
     """How many jobs the conservation law misses, summed over the open jobs and each final state's bookkeeping.
 
-    dispatched + replayed = those that are open + all that ever became final; and for each final state: all that became
-    so = those still kept + those that left (replayed, discarded, evicted).
+    dispatched + replayed + restored = those that are open + all that ever became final; and for each final state: all that
+    became so = those still kept + those that left (replayed, restored, discarded, evicted).
     """
     ledger = queue.ledger
-    entered = ledger.get("dispatched", 0) + ledger.get("replayed", 0)
+    entered = ledger.get("dispatched", 0) + ledger.get("replayed", 0) + ledger.get("restored", 0)
     standing = sum(queue.cards[state] for state in OPEN)
     missed = abs(entered - standing - sum(ledger.get(state, 0) for state in FINAL))
     for state in FINAL:
         left = ledger.get(f"evicted_{state}", 0)
         if state is State.DEAD:
             left += ledger.get("replayed", 0) + ledger.get("discarded", 0)
+        elif state is State.CANCELLED:
+            left += ledger.get("restored", 0)
         missed += abs(ledger.get(state, 0) - left - queue.cards[state])
     return missed
 

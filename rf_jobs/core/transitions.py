@@ -116,7 +116,8 @@ def events_of(effects: Iterable[Effect]) -> Iterable[Event]:
         if event == "dispatched":
             yield JobDispatched(job_id, queue, job_class, State.READY, priority=int(detail or 1))
         elif event == "batch":
-            yield BatchFinished(job_id, queue, int(detail))
+            failed, ms = detail.split()
+            yield BatchFinished(job_id, job_class, queue, int(failed), int(ms) / 1000)
         elif event == "cancelled":
             yield JobCancelled(job_id, queue, job_class, "dependency")
         elif event == "dead":

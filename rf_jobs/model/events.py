@@ -265,9 +265,13 @@ class BatchFinished(Event, gc=False):
     """The last member of a batch, or of a chain, has ended."""
 
     batch: str
+    kind: str
+    """batch or chain."""
     state: str
     """completed, failed or cancelled."""
     failed: int
+    seconds: float
+    """From its dispatch."""
 
 
 class HoldSet(Event, gc=False):

@@ -152,8 +152,8 @@ class Job:
         """Called once, after the last attempt failed, before the job is buried. Override to clean up or to notify.
 
         Also after the last crash of a job that ran in a process of its own (``executor="process"``, or from its third run
-        after two crashes): ``error`` then is an ``ExecutionFailed`` that says so. A job that killed its worker itself is
-        buried without: there is nobody left to call it. Nor is it called for a job that is buried unread: its class is
+        after two crashes): ``error`` then is an ``ExecutionFailed`` that says so. Of a job that killed whole workers the
+        one calls it that finds it buried, at most once, and not where none is left that knows the class. It is not called for a job that is buried unread: its class is
         unknown, or its payload does not fit.
         """
 

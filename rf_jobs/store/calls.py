@@ -43,8 +43,9 @@ class Effect(NamedTuple):
     """Of a batch: its state."""
     id: str
     job_class: str
+    """Of a batch: batch or chain."""
     detail: str
-    """Why; of dispatched: the priority; of a batch: how many failed."""
+    """Why; of dispatched: the priority; of a batch: how many failed, and the ms that it took."""
 
 
 def text(value: Any) -> str:

@@ -32,10 +32,10 @@ DEPTH_STATES = ("ready", "scheduled", "blocked", "parked", "running", "dead")
 EVENTS = (
     "dispatched", "scheduled", "promoted", "started", "completed", "retried", "dead", "replayed", "discarded",
     "cancelled", "deduplicated", "released", "reclaimed", "blocked", "unblocked", "expired", "snoozed", "parked",
-    "unparked", "evicted",
+    "unparked", "evicted", "restored", "reprioritized", "rescheduled",
 )  # fmt: skip
 OUTCOMES = ("success", "retry", "dead", "cancelled", "released", "lost")
-FAILURE_REASONS = ("exception", "timeout", "lost", "decode", "unknown_class", "forged", "unopened")
+FAILURE_REASONS = ("exception", "timeout", "lost", "decode", "unknown_class", "forged", "unopened", "dependency")
 UNOPENED = ("tampered", "payload_lost", "unknown_key", "no_payload_store")
 """Reasons of burials that the metrics call ``unopened``: they are rare, and each label value is a series for every class."""
 RELEASE_REASONS = ("rate_limit", "concurrency", "snooze", "shutdown")

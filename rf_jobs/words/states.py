@@ -52,6 +52,14 @@ class Edge:
 EDGES: tuple[Edge, ...] = (
     Edge("enqueue", "dispatched", None, State.READY, "a client dispatches a job"),
     Edge("enqueue", "scheduled", None, State.SCHEDULED, "with a delay; also counted as dispatched"),
+    Edge("enqueue", "blocked", None, State.BLOCKED, "it waits for other jobs; also counted as dispatched"),
+    Edge("hold", "blocked", State.READY, State.BLOCKED, "a limit, or a pause of its class or tag, lets it not start"),
+    Edge("unblock", "unblocked", State.BLOCKED, State.READY, "what it waited for has come"),
+    Edge("unblock", "unblocked", State.BLOCKED, State.SCHEDULED, "likewise, and its time is still to come"),
+    Edge("depend", "cancelled", State.BLOCKED, State.CANCELLED, "a job that it waits for failed"),
+    Edge("depend", "dead", State.BLOCKED, State.DEAD, "likewise, with on_failure='dead'"),
+    Edge("restore", "restored", State.CANCELLED, State.BLOCKED, "the job that failed is replayed: it waits for that again"),
+    Edge("restore", "replayed", State.DEAD, State.BLOCKED, "likewise"),
     Edge("promote", "promoted", State.SCHEDULED, State.READY, "its time has come"),
     Edge("fetch", "started", State.READY, State.RUNNING, "a worker leases it"),
     Edge("complete", "completed", State.RUNNING, State.COMPLETED, "the handler returned"),
@@ -75,6 +83,9 @@ EDGES: tuple[Edge, ...] = (
     Edge("clear", "cancelled", State.SCHEDULED, None, "an operator clears the queue; also counted as evicted"),
     Edge("clear", "cancelled", State.BLOCKED, None, "an operator clears the queue; also counted as evicted"),
     Edge("clear", "cancelled", State.PARKED, None, "an operator clears the queue; also counted as evicted"),
+    Edge("move", "reprioritized", State.READY, State.READY, "an operator gives it another priority"),
+    Edge("move", "rescheduled", State.SCHEDULED, State.READY, "an operator lets it run now"),
+    Edge("move", "rescheduled", State.READY, State.SCHEDULED, "an operator puts it off"),
     Edge("revive", "replayed", State.DEAD, State.READY, "an operator replays a dead letter"),
     Edge("forget", "discarded", State.DEAD, None, "an operator forgets a dead letter"),
     Edge("collect", "evicted", State.COMPLETED, None, "retention: too many, or too old"),
@@ -83,8 +94,8 @@ EDGES: tuple[Edge, ...] = (
     Edge("collect", "evicted", State.EXPIRED, None, "retention: too many, or too old"),
 )
 
-# Events that no edge has: a dispatch that found its job there, and two that are reserved for dependencies.
-OTHER_EVENTS = ("deduplicated", "blocked", "unblocked")
+# An event that no edge has: a dispatch that found its job there, or another in its place.
+OTHER_EVENTS = ("deduplicated",)
 
 LEDGER_EVENTS: tuple[str, ...] = tuple(dict.fromkeys([e.event for e in EDGES] + list(OTHER_EVENTS)))
 """Every event that the ledger counts, in the order of a job's life."""

@@ -12,6 +12,9 @@ from rf_jobs.store.shapes import Leased
 from rf_jobs.words.options import Many
 from rf_jobs.words.timing import mono
 
+NOWHERE = -1
+"""The place of an attempt that has no lease any more."""
+
 
 class Attempt:
     """What the runtime knows of a leased job: its lease, and while it runs its context, its task and why it must stop."""

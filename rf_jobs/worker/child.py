@@ -131,7 +131,7 @@ class _Child:
             for told in order.operations:
                 pool.manager.store.observer(*told)
             if order.crashes:
-                task = asyncio.create_task(announce(pool.manager, order.crashes))
+                task = asyncio.create_task(announce(pool.manager, order.crashes, pool.tell_buried))
                 self._telling.add(task)
                 task.add_done_callback(self._telling.discard)
 

@@ -4,6 +4,7 @@ siblings' deaths did. The supervisor runs no event loop and no telemetry: it set
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -86,8 +87,9 @@ def _fate(state: str) -> str:
     return state if state in (State.DEAD, State.CANCELLED) else State.READY
 
 
-async def announce(manager: QueueManager, crashes: list[Crash]) -> None:
-    """Emit what a reclaim would have; where the store can't say more by now, with what is known."""
+async def announce(manager: QueueManager, crashes: list[Crash], on_dead: Callable[[JobReclaimed], None]) -> None:
+    """Emit what a reclaim would have; where the store can't say more by now, with what is known. ``on_dead`` hears of those
+    that are buried."""
     for crash in crashes:
         worker = crash.token.partition(".")[0]
         try:
@@ -100,3 +102,5 @@ async def announce(manager: QueueManager, crashes: list[Crash]) -> None:
                 record.attempt,
             )  # fmt: skip
         manager.bus.emit(event)
+        if event.state == State.DEAD:
+            on_dead(event)

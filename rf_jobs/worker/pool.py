@@ -11,7 +11,7 @@ from typing import Any, Self
 from rf_jobs.client.ear import Ear
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.transitions import AttemptEnd
-from rf_jobs.model.events import WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
+from rf_jobs.model.events import JobReclaimed, WorkerBeat, WorkerStarted, WorkerStopped, WorkerStopping
 from rf_jobs.model.jobclass import Registry, registry
 from rf_jobs.store.keys import STOP_CHANNEL
 from rf_jobs.store.shapes import Beaten
@@ -30,6 +30,7 @@ from rf_jobs.worker.fetcher import Fetcher
 from rf_jobs.worker.finisher import Finisher
 from rf_jobs.worker.job_process import JobProcesses
 from rf_jobs.worker.leases import QUIET, RUNNING, STOPPING, STUCK, LeaseTable, Pulse
+from rf_jobs.worker.obituaries import Obituaries
 from rf_jobs.worker.plans import Defaults
 from rf_jobs.worker.reports import Reporter
 from rf_jobs.worker.crowd_runner import CrowdRunner
@@ -154,10 +155,11 @@ class WorkerPool:
             sleep=settings.sleep_seconds, running=self._engine.running, buffered=self._engine.in_line,
             room=lambda: self._table.room, deliver=self._engine.accept,
         )  # fmt: skip
+        self._obituaries = Obituaries(manager, runner.tell_buried)
         self._caretaker = Caretaker(
             manager.lifecycle, self._registry, self.queues, manager.retention,
             max_crashes=settings.max_crashes, park_ttl=settings.park_ttl_seconds, every=settings.lease_seconds / 3,
-            offload=manager.offload,
+            offload=manager.offload, on_dead=self._obituaries.write,
         )  # fmt: skip
 
     # The engine and the fetcher each call the other; these stand between them.
@@ -244,6 +246,7 @@ class WorkerPool:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._report()
         self._capture.stop()
+        self._obituaries.close()
         await self._ear.aclose()
         self._reporter.close()
         await self._brakes.stop()
@@ -336,6 +339,10 @@ class WorkerPool:
         await self.manager.store.run(self.manager.store.commands.hello(new_token(16)))
         self._advertiser.forget()
         await self._advertiser.tell()
+
+    def tell_buried(self, job: JobReclaimed) -> None:
+        """A sibling died over a job for the last time: call its ``failed``."""
+        self._obituaries.write(job.queue, job.job_id, job.attempt, job.crashes)
 
     def stop_jobs(self, lost: list[str], stop: list[str]) -> None:
         """Interrupt jobs whose lease is lost, and those that were cancelled."""

@@ -35,7 +35,7 @@ from rf_jobs.words.errors import (
     WorkerError,
 )
 from rf_jobs.words.timing import mono
-from rf_jobs.worker.attempt import Attempt
+from rf_jobs.worker.attempt import NOWHERE, Attempt
 from rf_jobs.worker.job_process import JobCrash
 from rf_jobs.worker.outcome import (
     Account,
@@ -236,6 +236,8 @@ class Runner:
             ctx.restore(
                 await self._desk.load_checkpoint(ctx), await self._desk.load_inputs(ctx) if ctx.follows else None
             )
+        except MissingKey as error:
+            return Stopped("park", parking(error))
         except BackendError as error:  # the server's fault, and no attempt of the job
             return Stopped("release", f"what was kept for it could not be read: {error}"[:200])
         return None
@@ -316,6 +318,18 @@ class Runner:
             return None
         return Guard(letter, attempt.job, self._protection.keyring)
 
+    async def tell_buried(self, attempt: Attempt, error: JobError) -> None:
+        """Call ``failed`` of a job that is buried already: it has no lease, and what the hook says is not kept."""
+        opened = self._open(attempt)
+        if opened is None:
+            opened = await self._load(attempt)
+        if isinstance(opened, Envelope):
+            plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
+            attempt.timeout = plan.timeout
+            attempt.deadline = attempt.began + plan.timeout
+            attempt.ctx = self._context(attempt, opened, plan.policy)
+            await self._tell_failed(attempt, error)
+
     async def _tell_failed(self, attempt: Attempt, cause: BaseException) -> None:
         """Call the job's ``failed`` hook. It has as long as the job had, and can't change what happens, whatever it
         raises."""
@@ -328,7 +342,8 @@ class Runner:
             error.__cause__ = cause
         limit = attempt.timeout or self._plans.unknown.timeout
         attempt.deadline = mono() + limit
-        self._on_start(attempt)  # so that whoever enforces deadlines knows
+        if attempt.place != NOWHERE:
+            self._on_start(attempt)  # so that whoever enforces deadlines knows
         try:
             async with asyncio.timeout(limit):
                 await attempt.job.failed(attempt.ctx, error)

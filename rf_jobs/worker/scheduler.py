@@ -246,6 +246,7 @@ class Scheduler:
             channels = self.manager.store.channels("schedules")
             try:
                 await channels.add("sooner")
+                self._wakeup.set()  # what was said before nobody has heard
                 while True:
                     if await channels.hear(BELIEVED_MS / 1000) is not None:
                         self._wakeup.set()
@@ -331,10 +332,14 @@ class Scheduler:
         await self.manager.lifecycle.apply(transition, retry_for=PATIENCE_SECONDS)
 
 
-def schedulers_in(modules: Sequence[str]) -> list[Scheduler]:
-    """The schedulers that these imported modules, and those below them, have among their names."""
+def scheduler_of(manager: QueueManager, modules: Sequence[str]) -> Scheduler:
+    """A scheduler with the schedules of all those that these imported modules, and those below them, have among their
+    names."""
+    one = Scheduler(manager)
     found: dict[int, Scheduler] = {}
     for name, module in list(sys.modules.items()):
         if any(name == each or name.startswith(f"{each}.") for each in modules):
             found.update((id(value), value) for value in vars(module).values() if isinstance(value, Scheduler))
-    return list(found.values())
+    for scheduler in found.values():
+        one.adopt(scheduler)
+    return one

@@ -186,8 +186,9 @@ class Caretaker:
 
     def __init__(
         self, lifecycle: Lifecycle, registry: Registry, queues: tuple[str, ...], retention: Retention, *,
-        max_crashes: int, park_ttl: float, every: float, offload: Offload,
+        max_crashes: int, park_ttl: float, every: float, offload: Offload, on_dead: Callable[[str, str, int, int], None],
     ) -> None:  # fmt: skip
+        self._on_dead = on_dead
         self._offload = offload
         self._lifecycle = lifecycle
         self._commands = lifecycle.store.commands
@@ -213,6 +214,8 @@ class Caretaker:
                 log.warning(
                     "took back job %s on %r from a worker that fell silent (crash %d)", job.id, job.queue, job.crashes
                 )
+                if job.state == State.DEAD:
+                    self._on_dead(job.queue, job.id, job.attempt, job.crashes)
             if len(taken) < RECLAIM_LIMIT:
                 break
         await self._lifecycle.settle()

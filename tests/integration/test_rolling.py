@@ -106,7 +106,6 @@ async def test_a_job_that_runs_outlasts_the_deploy(manager: QueueManager, tmp_pa
         (tmp_path / "go").touch()
         assert await stays.result(20) == "one"
         await until(lambda: _gone(manager, old.pid), "the old process has ended")
-        assert await worker.page("/readyz") == ""  # no port was asked for
         await nothing_was_lost(manager)
 
 
@@ -160,7 +159,7 @@ async def test_quiet_takes_no_more_jobs_and_lets_run_what_runs(manager: QueueMan
         worker.signal(signal.SIGTSTP)
         [quiet] = await worker.workers("quiet")
         waits = await manager.dispatch(Tell()).handle()
-        await until(lambda: _says(worker, "/readyz", ""), "it is not ready any more")
+        await worker.shows("/readyz", "worker process 0 is quiet")
         assert await worker.page("/healthz") == "ok\n"
         assert (await manager.counts(QUEUE))["ready"] == 1
         (tmp_path / "go").touch()
@@ -169,10 +168,6 @@ async def test_quiet_takes_no_more_jobs_and_lets_run_what_runs(manager: QueueMan
         assert {w.pid for w in await manager.workers()} == {quiet.pid}, "it stays"
         worker.signal(signal.SIGHUP)
         assert (await waits.result(20))[1] != quiet.pid
-
-
-async def _says(worker: Supervised, path: str, text: str) -> bool:
-    return await worker.page(path) == text
 
 
 @pytest.mark.chaos
@@ -209,18 +204,21 @@ async def test_children_that_never_begin_end_the_supervisor(manager: QueueManage
 @pytest.mark.timeout(120)
 async def test_once_one_has_run_the_supervisor_goes_on_trying(manager: QueueManager, tmp_path: Path) -> None:
     deploy(tmp_path, "one")
-    async with supervised(manager, tmp_path, "--http-port", "0") as worker:
+    metered = {"RF_JOBS_TELEMETRY_TRACING": "false"}
+    async with supervised(manager, tmp_path, "--http-port", "0", env=metered) as worker:
         [child] = await worker.workers("running")
-        assert await worker.page("/readyz") == "ok\n"
+        await worker.shows("/readyz", "^ok$")
         deploy(tmp_path, "broken", before="raise RuntimeError('half a deploy')\n")
         os.kill(child.pid, signal.SIGKILL)
         await worker.says("start 2 in a row that failed.*")
-        assert await worker.page("/readyz") == ""
+        await worker.shows("/readyz", "worker process 0 did not start: .*half a deploy; the next start is in")
         assert await worker.page("/healthz") == "ok\n"
-        assert 'rf_supervisor_process_ends_total{reason="not_started"}' in await worker.page("/metrics")
+        await worker.shows("/metrics", r'rf_supervisor_process_ends_total{reason="not_started"} [2-9]')
+        assert 'rf_supervisor_processes{state="ready"} 0.0' in await worker.page("/metrics")
         deploy(tmp_path, "mended in haste")
         assert await version(manager) == "mended in haste"
-        await until(lambda: _says(worker, "/readyz", "ok\n"), "it is ready again")
+        await worker.shows("/readyz", "^ok$")
+        assert 'rf_supervisor_processes{state="ready"} 1.0' in await worker.page("/metrics")
 
 
 async def test_a_terminal_that_closes_is_a_stop_and_no_restart(manager: QueueManager, tmp_path: Path) -> None:

@@ -91,3 +91,16 @@ class UsesALoopOfBefore(Job, queue=QUEUE, executor="process", timeout=20, max_at
         if self.leave:
             raise SystemExit(3)
         return [os.getpid(), len(_seen)]
+
+
+class KillsItsWorker(Job, queue=QUEUE, timeout=20):
+    """Kills the worker process that runs it; the hook writes what it is told to ``path``."""
+
+    path: str
+
+    async def handle(self, ctx: JobContext) -> None:
+        os._exit(9)
+
+    async def failed(self, ctx: JobContext, error: JobError) -> None:
+        with Path(self.path).open("a") as file:  # noqa: ASYNC230
+            file.write(f"{type(error).__name__}: {error}\n")

@@ -8,13 +8,15 @@ import os
 import re
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rf_jobs import Job, JobContext, QueueManager
 from rf_jobs.core.records import WorkerInfo
-from tests.support.processes import fetch, process, rf_jobs
+from tests.support.processes import process, rf_jobs
 from tests.support.waiting import until
 
 OFF = {"RF_JOBS_TELEMETRY_METRICS": "false", "RF_JOBS_TELEMETRY_TRACING": "false"}
@@ -102,19 +104,39 @@ class Supervised:
 
         return await until(look, f"{count} workers are {state}", 30)
 
-    async def page(self, path: str) -> str:
-        """A page of its port; '' while it cannot be had."""
+    async def page(self, path: str, accept: str = "") -> str:
+        """What its port says, errors too."""
         port = await self.says(r"metrics and probes of all processes on http://127\.0\.0\.1:(\d+)")
-        return await asyncio.to_thread(fetch, f"http://127.0.0.1:{port}{path}", 10)
+        return await asyncio.to_thread(_page, f"http://127.0.0.1:{port}{path}", accept)
+
+    async def shows(self, path: str, pattern: str) -> str:
+        """The page, once the pattern is found in it."""
+
+        async def look() -> str:
+            page = await self.page(path)
+            return page if re.search(pattern, page) else ""
+
+        return await until(look, f"{path} has {pattern!r}", 30)
 
     async def ends(self) -> int:
         """Its exit code."""
         return await asyncio.to_thread(self.program.wait, 30)
 
 
+def _page(url: str, accept: str) -> str:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=20) as answer:
+            text: str = answer.read().decode()
+            return text
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.read().decode()
+
+
 @asynccontextmanager
 async def supervised(
-    manager: QueueManager, folder: Path, *options: str, env: dict[str, str] = OFF, here: Path | None = None
+    manager: QueueManager, folder: Path, *options: str, env: dict[str, str] = OFF, here: Path | None = None,
+    sets_from_file: bool = False,
 ) -> AsyncGenerator[Supervised]:
     """A supervisor with the module ``told`` of the folder ``here``; in the end it is stopped and must exit with 0."""
     here = here or folder
@@ -122,7 +144,7 @@ async def supervised(
         "worker", "told", "--redis-url", manager.settings.jobs.redis_url, "--lease-seconds", "3", "--grace-seconds", "0.5",
         "--shutdown-timeout-seconds", "5", *options,
     )  # fmt: skip
-    if "--set" not in options:
+    if "--set" not in options and not sets_from_file:
         command += ["--queues", QUEUE]
     with process(*command, log=folder / "log", env={**env, "PWD": str(here)}, cwd=here) as program:
         yield Supervised(program, manager, folder / "log")

@@ -20,6 +20,7 @@ from rf_jobs.words.config_settings import Settings
 from rf_jobs.worker.config import WorkerConfig
 
 SETS = "jobs.worker.sets"
+SCHEDULER = "jobs.scheduler.enabled"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,9 +36,20 @@ def sets_option(function: F) -> F:
     )(function)
 
 
+def scheduler_option(function: F) -> F:
+    """--scheduler."""
+
+    def keep(ctx: click.Context, _: click.Parameter, wanted: bool | None) -> None:
+        session_of(ctx).overrides[SCHEDULER] = wanted
+
+    text = f"Keep the schedules too; those of each Scheduler in MODULE...  [{KEYS[SCHEDULER].variable}; default false]"
+    return click.option("--scheduler/--no-scheduler", default=None, expose_value=False, callback=keep, help=text)(function)
+
+
 @click.command
 @click.argument("modules", metavar="[MODULE]...", nargs=-1)
 @sets_option
+@scheduler_option
 @exit_with_parent
 @settings_options("jobs", "telemetry", "worker", "security", skip=(SETS,))
 @common()

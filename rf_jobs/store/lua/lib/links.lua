@@ -136,12 +136,12 @@ end
 -- Whether a batch is done, and what follows.
 local function look_at(batch)
   local key = P .. 'batch:' .. batch
-  local b = redis.call('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned')
+  local b = redis.call('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
   if not b[1] or b[2] or redis.call('SCARD', P .. 'pending:' .. batch) > 0 then return end
   local failed = redis.call('SCARD', P .. 'failed:' .. batch)
   local state = b[7] and 'cancelled' or (failed > 0 or b[8]) and 'failed' or 'completed'
   redis.call('HSET', key, 'finished', int(NOW), 'state', state)
-  effect('batch', state, batch, '', int(failed))
+  effect('batch', state, batch, b[9] or 'batch', int(failed) .. ' ' .. int(NOW - number(b[10])))
   redis.call('ZREM', P .. 'batches:open', batch)
   local keep = tonumber(b[5] or '') or 604800000
   for _, family in ipairs({'batch:', 'failed:', 'undone:', 'dependents:'}) do redis.call('PEXPIRE', P .. family .. batch, int(keep)) end

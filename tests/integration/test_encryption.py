@@ -1,0 +1,345 @@
+"""Encrypted fields and payloads, on a real server: what is seen where, and what happens without the key."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+
+from rf_jobs import (
+    ExecutionFailed,
+    Job,
+    JobContext,
+    MissingKey,
+    QueueManager,
+    Settings,
+    WorkerConfig,
+    WorkerPool,
+)
+from rf_jobs.model.events import DispatchRejected, Event, JobDied, JobParked, JobUnparked
+from rf_jobs.telemetry.logs import LifecycleLog
+from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings
+from tests.support.waiting import until
+
+K1, K2 = key("k1"), key("k2")
+CONFIG = WorkerConfig(queues=[QUEUE], lease=1, sleep=0.2)
+
+
+@asynccontextmanager
+async def working(target: Settings) -> AsyncIterator[QueueManager]:
+    async with QueueManager(target) as manager, WorkerPool(CONFIG, manager):
+        yield manager
+
+
+def all_bytes(url: str) -> bytes:
+    """Whatever the server holds."""
+    with redis.Redis.from_url(url) as client:
+        return b"\n".join(client.dump(name) or b"" for name in client.keys("*")) + b"\n".join(_values(client))
+
+
+def _values(client: redis.Redis) -> list[bytes]:
+    """Dumps are compressed: these are not."""
+    found: list[bytes] = []
+    for name in client.keys("*"):
+        kind = client.type(name)
+        if kind == b"string":
+            found.append(client.get(name) or b"")
+        elif kind == b"hash":
+            found += [part for pair in client.hgetall(name).items() for part in pair]
+        elif kind == b"list":
+            found += client.lrange(name, 0, -1)
+        elif kind == b"set":
+            found += list(client.smembers(name))
+        elif kind == b"zset":
+            found += client.zrange(name, 0, -1)
+    return found
+
+
+def hides(data: bytes | str) -> bool:
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    return CANARY not in text and json.dumps(CANARY)[1:-1] not in text and "canary" not in text
+
+
+async def test_only_the_field_is_sealed_and_the_handler_sees_it(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        job = Patient(number=7, name=CANARY, history={CANARY: [CANARY, "x"]})
+        job_id = await manager.dispatch(job)
+        assert hides(all_bytes(redis_url))
+        record = await manager.job(job_id)
+        assert record.payload == {"number": 7, "name": "***", "history": "***", "ward": "A"}
+        assert repr(job) == "Patient(number=7, name=***, history=***, ward='A')"
+        async with WorkerPool(CONFIG, manager):
+            assert await manager.wait(job_id, 10) == [7, len(CANARY), {CANARY: [CANARY, "x"]}, "A"]
+
+
+async def test_nothing_of_an_encrypted_job_is_readable_anywhere(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Event] = []
+    logging.getLogger("rf_jobs").setLevel(logging.DEBUG)
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        manager.bus.subscribe(Event, seen.append)
+        LifecycleLog(manager.bus, redact=False)
+        job_id = await manager.dispatch(Secret(text=CANARY))
+        lost = await manager.dispatch(Secret(text=CANARY, fail=True))
+        async with WorkerPool(CONFIG, manager):
+            assert await manager.wait(job_id, 10) == f"{CANARY} again"
+            with pytest.raises(ExecutionFailed) as caught:
+                await manager.wait(lost, 10)
+        assert hides("".join(traceback.format_exception(caught.value)))
+        assert hides(all_bytes(redis_url))
+        record = await manager.job(job_id)
+        assert record.payload == "***"
+        assert record.result == f"{CANARY} again"
+        assert record.progress is not None
+        assert record.progress.message == f"half of {CANARY}"
+        assert [line.message for line in await manager.job_logs(job_id)] == [f"working on {CANARY}"] * 2
+        assert [line.fields for line in await manager.job_logs(job_id)] == [{"about": CANARY}] * 2
+        assert record.errors[0].message == "not with ***"
+        assert (await manager.job(lost)).errors[-1].message == "never with ***"
+        assert all(hides(repr(event)) for event in seen)
+        ours = [r.getMessage() for r in caplog.records if r.name != "rf_jobs.job"]
+        assert ours
+        assert all(map(hides, ours))
+    async with QueueManager(settings(redis_url)) as stranger:
+        record = await stranger.job(job_id)
+        assert (record.payload, record.result, record.has_result) == ("***", "***", True)
+        assert record.progress is not None
+        assert (record.progress.percentage, record.progress.message) == (50, "***")
+        assert [line.message for line in await stranger.job_logs(job_id)] == ["***"] * 2
+        with pytest.raises(MissingKey, match="sealed with the key k1#"):
+            await stranger.wait(job_id, 5)
+
+
+async def test_a_job_process_opens_and_seals_too(redis_url: str) -> None:
+    async with working(settings(redis_url, K1)) as manager:
+        job_id = await manager.dispatch(Apart(text=CANARY))
+        assert await manager.wait(job_id, 30) == CANARY.upper()
+        assert [line.message for line in await manager.job_logs(job_id)] == [f"apart with {CANARY}"]
+        lost = await manager.dispatch(Apart(text=CANARY, fail=True))
+        with pytest.raises(ExecutionFailed, match=r"what is \*\*\*"):
+            await manager.wait(lost, 30)
+        assert hides(all_bytes(redis_url).lower())
+
+
+async def test_watchers_see_it_opened(redis_url: str) -> None:
+    async with working(settings(redis_url, K1)) as manager:
+        job_id = await manager.dispatch(Secret(text=CANARY))
+        said = [str(update) async for update in manager.watch(job_id)]
+        assert any(f"half of {CANARY}" in line for line in said)
+        assert any(f"working on {CANARY}" in line for line in said)
+
+
+async def test_without_a_key_the_dispatch_is_refused(redis_url: str) -> None:
+    refused: list[DispatchRejected] = []
+    async with QueueManager(settings(redis_url)) as manager:
+        manager.bus.subscribe(DispatchRejected, refused.append)
+        with pytest.raises(MissingKey, match=r"Patient has encrypted fields \(name, history\).*rf-jobs keys new"):
+            await manager.dispatch(Patient(number=1, name=CANARY))
+        with pytest.raises(MissingKey, match="Secret is encrypted"):
+            await manager.dispatch_many([Secret(text=CANARY)])
+        assert [event.reason for event in refused] == ["MissingKey"] * 2
+        assert await manager.counts(QUEUE) == dict.fromkeys(await manager.counts(QUEUE), 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((), "unknown_key: it is sealed with the key k1#"),
+        ((K2,), "not in encryption_keys of [jobs.security] here (keys: k2#"),
+        ((key("k1", 9),), "the key 'k1' here has another secret"),
+    ],
+    ids=["none", "another", "the same id"],
+)
+async def test_a_job_waits_parked_for_a_worker_with_its_key(redis_url: str, keys: tuple[str, ...], why: str) -> None:
+    parked: list[JobParked] = []
+    unparked: list[JobUnparked] = []
+    async with working(settings(redis_url, *keys)) as ignorant:
+        ignorant.bus.subscribe(JobParked, parked.append)
+        ignorant.bus.subscribe(JobUnparked, unparked.append)
+        async with QueueManager(settings(redis_url, K1)) as client:
+            ids = [await client.dispatch(Patient(number=1, name=CANARY)), await client.dispatch(Secret(text=CANARY))]
+
+            async def both_parked() -> bool:
+                return [(await client.job(each)).state for each in ids] == ["parked", "parked"]
+
+            await until(both_parked, "both are parked")
+            records = [await client.job(each) for each in ids]
+            assert all(why in record.reason and record.attempt == 0 for record in records), records
+            assert all(hides(event.reason) for event in parked)
+            # The worker's upkeep looks at them, more than once, and leaves them where they are.
+            pool_rounds = 0
+            async with WorkerPool(CONFIG, ignorant) as other:
+                for _ in range(3):
+                    await other._caretaker.round()
+                    pool_rounds += 1
+            assert not unparked
+            assert await both_parked()
+            async with WorkerPool(CONFIG, client):
+                assert await client.wait(ids[0], 20) == [1, len(CANARY), None, "A"]
+                assert await client.wait(ids[1], 20) == f"{CANARY} again"
+
+
+async def test_what_nobody_opens_in_time_is_a_dead_letter_that_says_so(redis_url: str) -> None:
+    died: list[JobDied] = []
+    config = WorkerConfig(queues=[QUEUE], lease=1, sleep=0.2, park_ttl=0)
+    async with QueueManager(settings(redis_url, K1)) as client, QueueManager(settings(redis_url)) as ignorant:
+        job_id = await client.dispatch(Patient(number=1, name=CANARY))
+        ignorant.bus.subscribe(JobDied, died.append)
+        async with WorkerPool(config, ignorant):
+            with pytest.raises(ExecutionFailed, match="what it takes to open it"):
+                await client.wait(job_id, 20)
+        record = await client.job(job_id)
+        assert (record.state, record.reason) == ("dead", "unknown_key")
+        assert [event.reason for event in died] == ["unknown_key"]
+        assert await client.retry_failed(job_id)
+        async with WorkerPool(CONFIG, client):
+            assert await client.wait(job_id, 20) == [1, len(CANARY), None, "A"]
+
+
+async def test_keys_are_rotated(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as before:
+        old = [await before.dispatch(Secret(text="old")), await before.dispatch(Patient(number=1, name="old"))]
+    async with working(settings(redis_url, K2, K1)) as manager:
+        new = await manager.dispatch(Secret(text="new"))
+        assert await manager.wait(old[0], 10) == "old again"
+        assert await manager.wait(old[1], 10) == [1, 3, None, "A"]
+        assert await manager.wait(new, 10) == "new again"
+        stored = await manager.store.run(manager.store.commands.kept("result", str(old[0])))
+        assert stored is not None
+        assert stored.startswith(b"sealed:k2#"), "what is sealed now is sealed with the first key"
+
+
+async def tamper(manager: QueueManager, job_id: UUID, change: Any) -> None:
+    """Rewrite a job's envelope."""
+    name = manager.store.keys.of("job", str(job_id))
+    letter = json.loads(await manager.store.client.get(name))
+    change(letter)
+    await manager.store.client.set(name, json.dumps(letter))
+
+
+async def test_what_was_tampered_with_is_a_dead_letter(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        ids = await manager.dispatch_many([Patient(number=at, name=f"{CANARY}{at}") for at in range(6)])
+        others = await manager.dispatch_many([Secret(text=CANARY), Secret(text=CANARY)])
+        whole = json.loads(await manager.store.client.get(manager.store.keys.of("job", str(others[0]))))
+        first = json.loads(await manager.store.client.get(manager.store.keys.of("job", str(ids[0]))))
+
+        def flip(letter: Any) -> None:
+            box = letter["args"]["name"]
+            letter["args"]["name"] = box[:20] + ("A" if box[20] != "A" else "B") + box[21:]
+
+        await tamper(manager, ids[0], flip)
+        await tamper(manager, ids[1], lambda letter: letter["args"].update(name=first["args"]["name"]))  # of another job
+        await tamper(manager, ids[2], lambda letter: letter["args"].update(history=letter["args"]["name"]))  # another field
+        await tamper(manager, ids[3], lambda letter: letter["args"].update(name="no base64!"))
+        await tamper(manager, ids[4], lambda letter: letter["args"].update(name=7))
+        await tamper(manager, ids[5], lambda letter: letter["args"].pop("name"))
+        await tamper(manager, others[1], lambda letter: letter.update(args=whole["args"]))
+        async with WorkerPool(CONFIG, manager):
+            for each in [*ids, others[1]]:
+                with pytest.raises(ExecutionFailed, match="is a dead letter after 1 attempts.*TamperedPayload"):
+                    await manager.wait(each, 10)
+                assert (await manager.job(each)).reason == "tampered"
+            assert await manager.wait(others[0], 10) == f"{CANARY} again"
+        assert hides(all_bytes(redis_url))
+
+
+async def test_a_job_from_before_its_class_was_encrypted_still_runs(redis_url: str) -> None:
+    async with working(settings(redis_url, K1)) as manager:
+        job_id = await manager.dispatch(Secret(text="plain"))
+        record = await manager.job(job_id)
+        await manager.wait(job_id, 10)
+        name = manager.store.keys.of("job", str(record.id))
+        letter = json.loads(await manager.store.client.get(name))
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        fresh = await manager.dispatch(Secret(text="x"))
+
+        def plain(letter: Any) -> None:
+            letter.update(v=1, args={"text": CANARY})
+            del letter["enc"]
+
+        await tamper(manager, fresh, plain)
+        async with WorkerPool(CONFIG, manager):
+            assert await manager.wait(fresh, 10) == f"{CANARY} again"
+        stored = await manager.store.run(manager.store.commands.kept("result", str(fresh)))
+        assert stored is not None
+        assert stored.startswith(b"sealed:"), "what becomes of it is sealed"
+        assert letter["enc"]["key"].startswith("k1#")
+
+
+async def test_the_same_job_sent_again_is_the_same_job(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        job = Patient(number=1, name=CANARY)
+        job_id = await manager.dispatch(job)
+        assert await manager.dispatch(job).with_id(job_id) == job_id
+        assert (await manager.queue(QUEUE)).ledger["deduplicated"] == 1
+
+
+async def test_a_consumer_by_hand_opens_and_seals(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        ids = [await manager.dispatch(Secret(text=CANARY)), await manager.dispatch(Patient(number=1, name=CANARY))]
+        async with QueueManager(settings(redis_url)) as ignorant:
+            assert await ignorant.pop_batch(QUEUE, 1) == []
+            assert (await manager.job(ids[0])).state == "parked"
+        (leased,) = await manager.pop_batch(QUEUE, 1)
+        assert leased.job == Patient(number=1, name=CANARY)
+        await leased.complete(CANARY)
+        await manager.store.run(manager.store.commands.unpark(QUEUE, [str(ids[0])]))
+        (leased,) = await manager.pop_batch(QUEUE, 1)
+        assert leased.job == Secret(text=CANARY)
+        await leased.complete({"for": CANARY})
+        assert await manager.wait(ids[0], 5) == {"for": CANARY}
+        stored = await manager.store.run(manager.store.commands.kept("result", str(ids[0])))
+        assert stored is not None
+        assert hides(stored)
+
+
+class Quotes(Job, queue=QUEUE, name="sealed:Quotes", max_attempts=1, encrypt=True):
+    number: int
+    words: list[str]
+
+    async def handle(self, ctx: JobContext) -> None:
+        raise KeyError(f"{self.words[0]!r} of {self.number}")
+
+    async def failed(self, ctx: JobContext, error: Exception) -> None:
+        raise ValueError(f"and again {self.words[0]}")
+
+
+async def test_what_errors_quote_is_masked_in_logs_too(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with working(settings(redis_url, K1)) as manager:
+        job_id = await manager.dispatch(Quotes(number=123456, words=[CANARY, "no"]))
+        with pytest.raises(ExecutionFailed, match=r"\*\*\*") as caught:
+            await manager.wait(job_id, 10)
+        assert hides(caught.value.traceback)
+        assert "123456" not in caught.value.traceback
+        assert any("failed() of job" in line and hides(line) for line in caplog.messages)
+        assert all(map(hides, caplog.messages))
+
+
+async def test_a_refused_payload_is_not_quoted(redis_url: str) -> None:
+    wrong: Any = {"number": 1, "name": [CANARY]}
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        with pytest.raises(Exception, match=r"field 'name.*not shown") as caught:
+            await manager.dispatch(Patient(**wrong))
+        assert hides("".join(traceback.format_exception(caught.value)))
+        with pytest.raises(Exception, match=r"field 'number': expected `int`"):
+            await manager.dispatch(Patient(**{**wrong, "number": "one", "name": "x"}))
+
+
+async def test_other_options_of_a_manager_reach_its_twin(redis_url: str) -> None:
+    """``.sync()`` has a manager of its own: it must seal too."""
+    async with working(settings(redis_url, K1)) as manager:
+        one = replace(manager.settings)
+        assert one.security.encryption_keys == (K1,)
+        job_id = manager.dispatch(Secret(text=CANARY)).sync()
+        assert await manager.wait(job_id, 10) == f"{CANARY} again"
+        assert hides(all_bytes(redis_url))

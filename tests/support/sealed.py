@@ -1,0 +1,90 @@
+"""Jobs of which something is encrypted, in a module that child processes can import; and settings with keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rf_jobs import Encrypted, Fail, Job, JobContext, JobsSettings, SecuritySettings, Settings
+from rf_jobs.words.secret_keys import SecretKey
+
+QUEUE = "sealed"
+CANARY = "canary-4711-é"
+"""What must be nowhere."""
+
+
+def key(name: str, fill: int = 0) -> str:
+    """A key as the settings have it; the same each time."""
+    return SecretKey(name, bytes([fill or sum(name.encode()) % 251]) * 32).text()
+
+
+def settings(redis_url: str, *encryption: str, signing: tuple[str, ...] = (), required: bool = False, **jobs: Any) -> Settings:
+    return Settings(
+        jobs=JobsSettings(redis_url=redis_url, **jobs),
+        security=SecuritySettings(encryption_keys=encryption, signing_keys=signing, require_signatures=required),
+    )
+
+
+class Patient(Job, queue=QUEUE, max_attempts=1):
+    """Two encrypted fields among others."""
+
+    number: int
+    name: Encrypted[str]
+    history: Encrypted[dict[str, list[str]] | None] = None
+    ward: str = "A"
+
+    async def handle(self, ctx: JobContext) -> list[Any]:
+        return [self.number, len(self.name), self.history, self.ward]
+
+
+class Secret(Job, queue=QUEUE, max_attempts=2, backoff=0, encrypt=True):
+    """All of it is encrypted."""
+
+    text: str
+    fail: bool = False
+
+    async def handle(self, ctx: JobContext) -> str:
+        ctx.log(f"working on {self.text}", about=self.text)
+        await ctx.progress(1, 2, f"half of {self.text}")
+        if ctx.attempt == 1:
+            await ctx.checkpoint({"seen": self.text})
+            raise RuntimeError(f"not with {self.text}")
+        if self.fail:
+            raise Fail(f"never with {self.text}")
+        return f"{ctx.state['seen']} again"
+
+
+class Apart(Job, queue=QUEUE, executor="process", max_attempts=1, timeout=30, encrypt=True):
+    """Runs in a process of its own."""
+
+    text: str
+    fail: bool = False
+
+    def handle(self, ctx: JobContext) -> str:
+        ctx.log(f"apart with {self.text}")
+        if self.fail:
+            raise ValueError(f"what is {self.text}")
+        return self.text.upper()
+
+
+class Bulky(Job, queue=QUEUE, max_attempts=1):
+    """May be large."""
+
+    blob: str
+
+    async def handle(self, ctx: JobContext) -> int:
+        return len(self.blob)
+
+
+class BulkySecret(Job, queue=QUEUE, max_attempts=1, encrypt=True):
+    """Large and encrypted."""
+
+    blob: str
+
+    async def handle(self, ctx: JobContext) -> int:
+        return len(self.blob)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The payloads in a folder."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
