@@ -18,7 +18,7 @@ class SendMail(Job, name="example:SendEmail"):
 before = SendMail(to="ann@example.com")
 
 
-class SendMail(Job, name="example:SendMail", aliases=("example:SendEmail",), version=2):  # type: ignore[no-redef]  # noqa: F811
+class SendMail(Job, name="example:SendMail", aliases=("example:SendEmail",), version=2):  # type: ignore[no-redef]
     """The release of today: it answers to its earlier name, and reads earlier payloads."""
 
     address: str

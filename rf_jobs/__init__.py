@@ -3,13 +3,18 @@ import stand in ``rf_jobs.prelude``."""
 
 from rf_jobs.client.consumer import LeasedJob
 from rf_jobs.client.handle import JobHandle
+from rf_jobs.client.limits import LimitInfo, Limits
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.payloads import FilePayloads, ObjectPayloads, PayloadStore
 from rf_jobs.client.pending import Pending
 from rf_jobs.client.queue import Queue, configure
 from rf_jobs.client.recurring import Schedule
 from rf_jobs.client.schedules import Schedules
+from rf_jobs.client.workflow.groups import Batch, Chain
+from rf_jobs.client.workflow.handle import BatchHandle, ChainHandle
+from rf_jobs.client.workflow.records import BatchProgress, BatchRecord
 from rf_jobs.core.cancellations import Cancellation
+from rf_jobs.core.explain import Explanation, Reason
 from rf_jobs.core.inspector import Filters
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import AttemptError, JobRecord, Moment, Progress, QueueInfo, WorkerInfo
@@ -28,6 +33,7 @@ from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settin
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import (
     BackendError,
+    BatchClosed,
     ConfigError,
     CustomError,
     DuplicateJob,
@@ -53,6 +59,7 @@ from rf_jobs.words.errors import (
     UnknownSchedule,
     WorkerError,
 )
+from rf_jobs.words.limits import Breaker, Rate
 from rf_jobs.words.recurrence import Misfire
 from rf_jobs.words.states import Priority, State
 from rf_jobs.worker.config import WorkerConfig
@@ -62,15 +69,17 @@ from rf_jobs.worker.scheduler import Scheduler
 from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
-    "AttemptError", "BackendError", "Cancellation", "ConfigError", "CustomError", "Discard", "DuplicateJob",
-    "Encrypted", "Envelope", "Event", "EventBus", "ExecutionFailed", "Exponential", "Fail", "FilePayloads", "Filters",
-    "Fixed", "ForgedEnvelope", "Handle", "Headers", "InvalidOption", "IterableJob", "Job", "JobContext", "JobError",
-    "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobUpdate", "JobsSettings", "LeasedJob", "Linear",
-    "LogLine", "Middleware", "Misfire", "MissingKey", "MissingPayloadStore", "Moment", "ObjectPayloads",
-    "PayloadLost", "PayloadStore", "PayloadTooLarge", "Pending", "Priority", "Progress", "Queue", "QueueError",
-    "QueueInfo", "QueueManager", "RateLimited", "Relay", "Retry", "RfJobsError", "Schedule", "ScheduleInfo",
-    "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SecuritySettings", "SerializationError", "Settings",
-    "Snooze", "StaleLease", "State", "StateChanged", "Supervisor", "TamperedPayload", "TelemetrySettings",
-    "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError", "WorkerInfo", "WorkerPool",
-    "WorkerSettings", "configure", "events",
+    "AttemptError", "BackendError", "Batch", "BatchClosed", "BatchHandle", "BatchProgress", "BatchRecord",
+    "Breaker", "Cancellation", "Chain", "ChainHandle", "ConfigError", "CustomError", "Discard", "DuplicateJob",
+    "Encrypted", "Envelope", "Event", "EventBus", "ExecutionFailed", "Explanation", "Exponential", "Fail",
+    "FilePayloads", "Filters", "Fixed", "ForgedEnvelope", "Handle", "Headers", "InvalidOption", "IterableJob",
+    "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobUpdate",
+    "JobsSettings", "LeasedJob", "LimitInfo", "Limits", "Linear", "LogLine", "Middleware", "Misfire",
+    "MissingKey", "MissingPayloadStore", "Moment", "ObjectPayloads", "PayloadLost", "PayloadStore",
+    "PayloadTooLarge", "Pending", "Priority", "Progress", "Queue", "QueueError", "QueueInfo", "QueueManager",
+    "Rate", "RateLimited", "Reason", "Relay", "Retry", "RfJobsError", "Schedule", "ScheduleInfo",
+    "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SecuritySettings", "SerializationError",
+    "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor", "TamperedPayload",
+    "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError",
+    "WorkerInfo", "WorkerPool", "WorkerSettings", "configure", "events",
 ]  # fmt: skip

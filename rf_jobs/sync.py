@@ -274,3 +274,7 @@ class QueueManager:
     def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
         """Remove those that died longer ago."""
         return self._run(lambda m: m.purge_failed(older_than, filters))
+
+    def sweep_payloads(self) -> int:
+        """Remove offloaded payloads that no job needs any more."""
+        return self._run(lambda m: m.sweep_payloads())

@@ -20,6 +20,7 @@ from rf_jobs.telemetry import names
 from rf_jobs.telemetry.exposition import Reading, build_info, read_flushed
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs_exporter.queues import queue_readings
+from rf_jobs_exporter.schedules import MOST_SCHEDULES, schedule_readings
 from rf_jobs_exporter.workers import WorkerGauges
 
 log = logging.getLogger("rf_jobs.exporter")
@@ -68,15 +69,16 @@ class Collector:
     async def _read(self) -> Snapshot:
         began = time.perf_counter()
         snapshot = Snapshot()
-        workers, flushed, server, sizes = await asyncio.gather(
+        workers, flushed, schedules, server, sizes = await asyncio.gather(
             self._stage(snapshot, "workers", self._workers),
             self._stage(snapshot, "metrics", self._flushed),
+            self._stage(snapshot, "schedules", self._schedules),
             self._stage(snapshot, "redis", self._server),
             self._stage(snapshot, "memory", self._memory),
         )
         # Queues that only a worker has named are queues too, so the survey comes last.
         queues = await self._stage(snapshot, "survey", self._queues)
-        snapshot.readings = [*workers, *flushed, *server, *sizes, *queues]
+        snapshot.readings = [*workers, *flushed, *schedules, *server, *sizes, *queues]
         self._took = time.perf_counter() - began
         snapshot.taken = time.monotonic()
         # Good to know, and forbidden on some servers: without it the store is read all the same.
@@ -128,6 +130,10 @@ class Collector:
             log.debug("%d fields of the flushed metrics are of another version, or damaged", flushed.ignored)
         # Gauges are never flushed; one in the hash would be another version's.
         return [each for each in flushed.readings if each.metric.kind in ("counter", "histogram")]
+
+    async def _schedules(self) -> Iterable[Reading]:
+        (survey,) = await self._run(self._manager.schedules.calls.survey(MOST_SCHEDULES))
+        return schedule_readings(survey)
 
     async def _server(self) -> Iterable[Reading]:
         (info,) = await self._run(self._manager.store.commands.info())

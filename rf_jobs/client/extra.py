@@ -45,9 +45,7 @@ class Extra:
     conversation: str = ""
 
 
-def checked_unique(
-    window: Duration | None, until: Until, on_conflict: OnConflict, max_wait: Duration | None
-) -> None:
+def checked_unique(window: Duration | None, until: Until, on_conflict: OnConflict, max_wait: Duration | None) -> None:
     """Raise ``InvalidOption`` for what can't be."""
     choice(until, Until, "until")
     choice(on_conflict, OnConflict, "on_conflict")

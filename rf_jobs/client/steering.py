@@ -7,7 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from rf_jobs.client.deadletters import DeadLetters
+from rf_jobs.client.offload import Offload
 from rf_jobs.core import transitions
+from rf_jobs.core.explain import Explainer, Explanation
 from rf_jobs.core.inspector import Filters, Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord, QueueInfo, WorkerInfo
@@ -33,6 +35,7 @@ class Steering:
     lifecycle: Lifecycle
     inspector: Inspector
     retention: Retention
+    offload: Offload
     _dead: DeadLetters
 
     # --- queues ------------------------------------------------------------------------------------------------
@@ -114,6 +117,10 @@ class Steering:
         holds = await self.store.run(limit_calls.holds(self.store.commands))
         return {scope: from_ms(int(until)) if until != "0" else None for scope, until in sorted(holds.items())}
 
+    async def explain(self, job_id: UUID | str) -> Explanation:
+        """Why a job is not running (yet, or any more): true reasons, the most important first. Raises ``JobNotFound``."""
+        return await Explainer(self.store, self.inspector).explain(as_job_id(job_id))
+
     # --- waiting jobs ------------------------------------------------------------------------------------------
 
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
@@ -175,6 +182,11 @@ class Steering:
     async def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
         """Remove dead letters that died longer ago than this; answers how many."""
         return await self._dead.purge(seconds(older_than, "older_than"), filters or Filters())
+
+    async def sweep_payloads(self) -> int:
+        """Remove offloaded payloads whose jobs are gone or will never run again; answers how many. Workers do so by
+        themselves, every minute. Raises ``MissingPayloadStore``."""
+        return await self.offload.sweep()
 
 
 def _class_scopes(job_class: type | str) -> list[str]:

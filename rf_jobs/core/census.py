@@ -92,9 +92,7 @@ async def take(
     return Census(order, done, sum(counts))
 
 
-def _add(
-    groups: dict[tuple[str, str, int, str], Group], queue: str, state: State, job: Found, verdict: str
-) -> None:
+def _add(groups: dict[tuple[str, str, int, str], Group], queue: str, state: State, job: Found, verdict: str) -> None:
     letter = job.letter
     name, version = (letter.job, letter.ver) if letter is not None else ("", 0)
     key = (queue, name, version, verdict)

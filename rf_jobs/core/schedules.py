@@ -261,7 +261,7 @@ class ScheduleReader:
 
     async def schedulers(self) -> int:
         """How many schedulers live."""
-        return await self._store.run(self._calls.schedulers())
+        return (await self._store.run(self._calls.survey(0))).schedulers
 
     async def page(self, offset: int, limit: int) -> list[ScheduleInfo]:
         """A page, by their next run."""

@@ -69,6 +69,21 @@ def listed(commands: Commands, offset: int, limit: int) -> Call[list[str]]:
     return Call("read", ("ZREVRANGE", commands.keys.of("batches"), offset, offset + limit - 1), texts)
 
 
+def open_ids(commands: Commands, offset: int, limit: int) -> Call[list[str]]:
+    """Ids of batches that are not over, the oldest first."""
+    return Call("read", ("ZRANGE", commands.keys.of("batches", "open"), offset, offset + limit - 1), texts)
+
+
+def parent_count(commands: Commands, job_id: str) -> Call[int]:
+    """How many a blocked job still waits for."""
+    return Call("read", ("SCARD", commands.keys.of("parents", job_id)), int)
+
+
+def parents(commands: Commands, job_id: str, most: int) -> Call[list[str]]:
+    """Some of those that a blocked job waits for."""
+    return Call("read", ("SRANDMEMBER", commands.keys.of("parents", job_id), most), lambda r: sorted(texts(r)))
+
+
 def inputs(commands: Commands, job_id: str) -> Call[dict[str, bytes]]:
     """What the jobs that this one waited for answered with, as JSON, by their ids."""
 

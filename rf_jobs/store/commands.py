@@ -329,6 +329,15 @@ class Commands:
     def exists(self, family: str, job_id: str) -> Call[bool]:
         return Call("read", ("EXISTS", self.keys.of(family, job_id)), bool)
 
+    def is_paused(self, queue: str) -> Call[bool]:
+        return Call("read", ("SISMEMBER", self.keys.of("paused"), queue), bool)
+
+    def completed_since(self, queue: str, since_ms: int) -> Call[tuple[int, int]]:
+        """How many of those that are kept completed since then, and when the first of them did (ms); 0, 0 for none."""
+        key = self.keys.of("done", queue)
+        args = ("ZRANGEBYSCORE", key, since_ms, "+inf", "WITHSCORES")
+        return Call("read", args, lambda r: (len(found := _scored(r)), int(found[0][1]) if found else 0))
+
     def is_lasting(self, family: str, name: str) -> Call[bool]:
         """Whether a key is there and does not end by itself."""
         return Call("read", ("PTTL", self.keys.of(family, name)), lambda r: r == -1)

@@ -68,6 +68,27 @@ class Agenda:
     schedules: list[Due]
 
 
+class ScheduleRow(NamedTuple):
+    """How a schedule fares. Times are ms, None where there is none."""
+
+    name: str
+    due: int | None
+    ran: int | None
+    succeeded: int | None
+    lag: int | None
+    missed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSurvey:
+    """Schedulers that live, all schedules, and how some of these fare."""
+
+    now_ms: int
+    schedulers: int
+    schedules: int
+    rows: list[ScheduleRow]
+
+
 class ScheduleCalls:
     """Makes calls for one namespace."""
 
@@ -165,9 +186,22 @@ class ScheduleCalls:
         """How many there are."""
         return Call("read", ("ZCARD", self._keys.of("schedules")), int)
 
-    def schedulers(self) -> Call[int]:
-        """How many schedulers live, by their last word."""
-        return Call("read", ("ZCARD", self._keys.of("schedulers")), int)
+    def survey(self, most: int) -> Call[ScheduleSurvey]:
+        """All that an exporter shows, of at most so many schedules."""
+
+        def read(r: Any) -> ScheduleSurvey:
+            flat = texts(r[3])
+            rows = [ScheduleRow(flat[i], *map(_whole, flat[i + 1 : i + 6])) for i in range(0, len(flat), 6)]
+            return ScheduleSurvey(int(r[0]), int(r[1]), int(r[2]), rows)
+
+        return Call("read", (most,), read, "schedule_survey")
+
+
+def _whole(value: str) -> int | None:
+    try:
+        return int(float(value))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _some(value: int | None) -> Arg:

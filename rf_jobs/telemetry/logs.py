@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -45,6 +46,19 @@ _LEVELS: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobOverran: (logging.WARNING, "ignores its timeout"),
     ev.LeaseLost: (logging.WARNING, "lost its lease"),
 }
+_SCHEDULES: dict[type[ev.ScheduleEvent], tuple[int, str]] = {
+    ev.ScheduleTicked: (logging.DEBUG, "ticked"),
+    ev.ScheduleMissed: (logging.WARNING, "has missed ticks"),
+    ev.ScheduleFailed: (logging.ERROR, "could not dispatch a tick"),
+    ev.ScheduleOrphaned: (logging.WARNING, "is in no scheduler's code any more and does not run; see rf-jobs schedules"),
+    ev.ScheduleAdded: (logging.INFO, "was added"),
+    ev.ScheduleChanged: (logging.INFO, "was changed"),
+    ev.SchedulePaused: (logging.INFO, "was paused"),
+    ev.ScheduleResumed: (logging.INFO, "was resumed"),
+    ev.ScheduleTriggered: (logging.INFO, "was triggered"),
+    ev.ScheduleRemoved: (logging.INFO, "was removed"),
+}
+_SCHEDULE_FIELDS = ("job_id", "lag", "count", "reason", "source")
 _FIELDS = ("delay", "delay_ms", "state", "wait", "duration", "reason", "crashes", "stage", "seconds")
 """Of an event's members, those that are said beside the message."""
 
@@ -57,6 +71,11 @@ class LifecycleLog:
         self._ends = [
             bus.subscribe(kind, self._teller(level, what))
             for kind, (level, what) in _LEVELS.items()
+            if lifecycle.isEnabledFor(level)
+        ]
+        self._ends += [
+            bus.subscribe(kind, partial(_tell_schedule, level, what))
+            for kind, (level, what) in _SCHEDULES.items()
             if lifecycle.isEnabledFor(level)
         ]
 
@@ -80,6 +99,11 @@ class LifecycleLog:
         if not event.error_type:
             return ""
         return f": {event.error_type}" + (f": {event.message}" if event.message and not self._redact else "")
+
+
+def _tell_schedule(level: int, what: str, event: ev.ScheduleEvent) -> None:
+    told = {name: getattr(event, name) for name in _SCHEDULE_FIELDS if hasattr(event, name)}
+    lifecycle.log(level, "schedule %s %s", event.schedule, what, extra={"rf_fields": told})
 
 
 def _job(event: JobEvent) -> dict[str, Any]:

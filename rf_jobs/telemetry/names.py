@@ -43,7 +43,8 @@ CANCEL_STAGES = ("queued", "running")
 FETCH_RESULTS = ("hit", "empty", "error")
 WORKER_STATES = ("running", "quiet", "stopping", "stale")
 REDIS_OPS = ("dispatch", "fetch", "ack", "extend", "reclaim", "flush", "admin", "read", "connect")
-COLLECT_STAGES = ("survey", "metrics", "workers", "redis", "memory")
+COLLECT_STAGES = ("survey", "metrics", "workers", "schedules", "redis", "memory")
+TICK_RESULTS = ("fired", "missed", "duplicate", "error")
 DROPPED_KINDS = ("series", "span", "delta")
 PROCESS_STATES = ("wanted", "alive", "ready")
 PROCESS_ENDS = ("crashed", "not_started", "recycled", "rolled", "stopped")
@@ -218,6 +219,44 @@ SUPERVISOR_PROCESSES = Metric(
 SUPERVISOR_PROCESS_ENDS = Metric(
     "rf_supervisor_process_ends_total", "counter", "Worker processes of this supervisor that have ended, by why.",
     ("reason",), "processes", "supervisor", values={"reason": PROCESS_ENDS},
+)  # fmt: skip
+
+# ---------------------------------------------------------------- schedules
+
+SCHEDULERS = Metric(
+    "rf_schedulers", "gauge", "Schedulers that live; any number may run.", (), "processes", "exporter"
+)  # fmt: skip
+SCHEDULES = Metric(
+    "rf_schedules", "gauge", "Schedules; those that run next have series of their own, up to a thousand.",
+    (), "schedules", "exporter",
+)  # fmt: skip
+SCHEDULE_TICKS = Metric(
+    "rf_schedule_ticks_total", "counter",
+    "Ticks of a schedule: dispatched, passed over, found done by another scheduler, or impossible to dispatch.",
+    ("schedule", "result"), "ticks", "scheduler", values={"result": TICK_RESULTS},
+)  # fmt: skip
+SCHEDULE_TICK_LAG = Metric(
+    "rf_schedule_tick_lag_seconds", "histogram", "How late ticks were dispatched.", (), "seconds", "scheduler", LAG
+)  # fmt: skip
+SCHEDULE_NEXT_RUN = Metric(
+    "rf_schedule_next_run_timestamp_seconds", "gauge",
+    "When the schedule is due, in Unix time; absent while it is paused, orphaned or at its end.",
+    ("schedule",), "seconds", "exporter",
+)  # fmt: skip
+SCHEDULE_LAST_RUN = Metric(
+    "rf_schedule_last_run_timestamp_seconds", "gauge", "When it last dispatched a job, in Unix time.",
+    ("schedule",), "seconds", "exporter",
+)  # fmt: skip
+SCHEDULE_LAST_SUCCESS = Metric(
+    "rf_schedule_last_success_timestamp_seconds", "gauge", "When a job of it last completed, in Unix time.",
+    ("schedule",), "seconds", "exporter",
+)  # fmt: skip
+SCHEDULE_LAG = Metric(
+    "rf_schedule_lag_seconds", "gauge", "How late its last run was.", ("schedule",), "seconds", "exporter"
+)  # fmt: skip
+SCHEDULE_MISSED = Metric(
+    "rf_schedule_missed_total", "counter", "Its ticks that were passed over, or could not be dispatched.",
+    ("schedule",), "ticks", "exporter",
 )  # fmt: skip
 
 # ---------------------------------------------------------------- the server

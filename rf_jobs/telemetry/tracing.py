@@ -22,6 +22,7 @@ from rf_jobs.telemetry.lifecycle_spans import LifecycleSpans
 from rf_jobs.telemetry.lookup import Lookup
 from rf_jobs.telemetry.providers import Providers
 from rf_jobs.telemetry.sampling import Sampling
+from rf_jobs.telemetry.schedule_spans import ScheduleSpans
 from rf_jobs.telemetry.spans import SpanWriter
 from rf_jobs.words.config_settings import TelemetrySettings
 
@@ -48,6 +49,7 @@ class Tracing(Middleware):
         self._attempts = AttemptSpans(writer, settings.trace, lane=lane)
         self._lifecycle = LifecycleSpans(manager.bus, writer, self._attempts, self._lookup, settings.trace)
         bus = manager.bus
+        self._schedules = ScheduleSpans(bus, writer)
         self._ends = [
             bus.subscribe(JobDispatched, self._dispatches.dispatched),
             bus.subscribe(JobOutboxed, self._dispatches.outboxed),
@@ -85,6 +87,7 @@ class Tracing(Middleware):
         """Write what is left, send it, and stop."""
         await self._lookup.aclose()
         self._lifecycle.close()
+        self._schedules.close()
         for end in self._ends:
             end()
         self._open = False

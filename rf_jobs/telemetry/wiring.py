@@ -16,6 +16,7 @@ from rf_jobs.telemetry.flush import Flusher
 from rf_jobs.telemetry.logs import LifecycleLog
 from rf_jobs.telemetry.metrics import Metrics
 from rf_jobs.telemetry.probes import Probes, Render
+from rf_jobs.telemetry.schedule_metrics import ScheduleMetrics
 from rf_jobs.telemetry.sharing import Share
 from rf_jobs.words.config_settings import TelemetrySettings, WorkerSettings
 from rf_jobs.words.ids import new_token
@@ -71,6 +72,7 @@ async def telemetry(
             source = pool.id if pool is not None else f"d{new_token()}"
             await _start_flushing(stack, Flusher(manager.store, cells, source, settings.flush_seconds))
             stack.callback(metrics.close)
+            stack.callback(ScheduleMetrics(manager.bus, cells).close)
         if settings.tracing:
             await _start_tracing(stack, manager, settings, cells, tracer_provider)
         lines = LifecycleLog(manager.bus, redact=settings.redact_exceptions)

@@ -119,7 +119,7 @@ class Asserts:
             raise InvalidOption("assert_chained got no steps; give the classes or jobs of the chain in their order")
         _check(steps)
         what = f"a chain {_named(steps, ' -> ', name)}"
-        return self._groups("chain", what, lambda group: _fits(group, steps, name), times)
+        return self._assert_group("chain", what, lambda group: _fits(group, steps, name), times)
 
     def assert_batched(
         self,
@@ -150,9 +150,9 @@ class Asserts:
                 and (where is None or where(group))
             )
 
-        return self._groups("batch", " ".join(["a batch", *told]), fits, times)
+        return self._assert_group("batch", " ".join(["a batch", *told]), fits, times)
 
-    def _groups(
+    def _assert_group(
         self, kind: str, what: str, fits: Callable[[DispatchedGroup], bool], times: int | None
     ) -> list[DispatchedGroup]:
         __tracebackhide__ = True

@@ -17,7 +17,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.testing.asserting import Asserts
-from rf_jobs.testing.dispatched import DispatchedGroup
+from rf_jobs.testing.dispatched import Dispatched, DispatchedGroup
 from rf_jobs.testing.recorder import Kept, Recorder
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import BackendError, WorkerError
@@ -130,7 +130,7 @@ class FakeQueue(Asserts, QueueManager):
 
 def _tree(group: Group, kept: Iterator[Kept]) -> DispatchedGroup:
     """A group's record; ``kept`` are its jobs, in the order in which a plan has them."""
-    members = []
+    members: list[Dispatched[Any] | DispatchedGroup] = []
     for member in group.members:
         if isinstance(member, Group):
             members.append(_tree(member, kept))

@@ -32,9 +32,7 @@ class Brakes:
     async def start(self) -> None:
         """Define the limits of all classes that are known here. Raises ``BackendError``."""
         entries = [entry for name in self._registry.names() if (entry := self._registry.find(name)) is not None]
-        calls = [
-            limit_calls.define(name, fields) for entry in entries for name, fields in definitions(entry).items()
-        ]
+        calls = [limit_calls.define(name, fields) for entry in entries for name, fields in definitions(entry).items()]
         if calls:
             await self._manager.store.run_many(calls)
         if any(entry.options.breaker is not None for entry in entries):

@@ -27,7 +27,9 @@ class CrowdRunner(Runner):
     async def perform_many(self, crowd: Crowd, ended: Ended) -> None:
         """Run a crowd; ``ended`` hears of each member's end as soon as it is known, so that none waits for the ``failed``
         of another with a lease that nobody extends."""
-        plans = {member: self._plans.of(member.job.__job_class__, member.job, _letter(member)) for member in crowd.members}
+        plans = {
+            member: self._plans.of(member.job.__job_class__, member.job, _letter(member)) for member in crowd.members
+        }
         crowd.timeout = max(plan.timeout for plan in plans.values())
         outcomes = await self._prepare(crowd, {member: plan.policy for member, plan in plans.items()})
         going = [member for member in crowd.members if member not in outcomes]

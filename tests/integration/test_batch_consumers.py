@@ -14,7 +14,19 @@ import pytest
 import redis
 from opentelemetry import trace
 
-from rf_jobs import Discard, Fail, Job, JobContext, JobRecord, Middleware, QueueManager, Retry, Snooze, WorkerConfig, WorkerPool
+from rf_jobs import (
+    Discard,
+    Fail,
+    Job,
+    JobContext,
+    JobRecord,
+    Middleware,
+    QueueManager,
+    Retry,
+    Snooze,
+    WorkerConfig,
+    WorkerPool,
+)
 from rf_jobs.model.events import Event, JobCompleted, JobDied, JobReleased, JobsFetched, JobStarted
 from rf_jobs.model.middleware import Handle
 from rf_jobs.words.errors import JobError
@@ -327,7 +339,9 @@ async def test_a_shutdown_hands_back_a_crowd_that_will_not_end(manager: QueueMan
     ids = await manager.dispatch_many([Five(n=n) for n in range(5)])
     await asyncio.wait_for(Recorded.entered.wait(), 20)
     await pool.shutdown(0.05)
-    assert [(record.state, record.attempt) for record in [await manager.job(each) for each in ids]] == [("ready", 0)] * 5
+    assert [(record.state, record.attempt) for record in [await manager.job(each) for each in ids]] == [
+        ("ready", 0)
+    ] * 5
 
 
 async def test_each_is_inside_the_middlewares(manager: QueueManager) -> None:

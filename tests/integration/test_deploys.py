@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from rf_jobs import Job, JobContext, QueueManager, WorkerConfig, WorkerPool
+from rf_jobs import Batch, Job, JobContext, QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.client.checking import check
+from rf_jobs.client.workflow.callbacks import BatchCallback
 from rf_jobs.core import census
 from rf_jobs.model.events import Event, JobCompleted, JobParked, JobStarted, JobUnparked
 from rf_jobs.model.jobclass import Registry
@@ -84,7 +85,9 @@ async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
         yield one
 
 
-async def dispatch_as(manager: QueueManager, client: redis.asyncio.Redis, name: str, args: str, version: int = 1) -> str:
+async def dispatch_as(
+    manager: QueueManager, client: redis.asyncio.Redis, name: str, args: str, version: int = 1
+) -> str:
     """A job as another release, or another language, would have put it there."""
     job_id = str(await manager.dispatch(MailBefore(to="x")).delay(3600))
     key = manager.store.keys.of("job", job_id)
@@ -255,7 +258,10 @@ async def test_check_knows_aliases_and_upgrades(manager: QueueManager, client: r
     await manager.dispatch(MailBefore(to="x"))
     await dispatch_as(manager, client, "deploys:former", '{"to": "y"}')
     report = await check(manager, AFTER, workers=False)
-    assert [(group.job_class, group.verdict) for group in report.groups] == [("deploys:former", ""), ("deploys:mail", "")]
+    assert [(group.job_class, group.verdict) for group in report.groups] == [
+        ("deploys:former", ""),
+        ("deploys:mail", ""),
+    ]
     assert report.spotless
 
 
@@ -281,11 +287,38 @@ async def test_check_asks_who_serves_the_queues(manager: QueueManager) -> None:
         report = await check(manager, BEFORE)
         elsewhere = await check(manager, BEFORE, queues=[QUEUE])
     assert [(fault.where, fault.what, fault.grave) for fault in report.faults] == [
-        ("queue nobodys", "1 jobs stand there, and no live worker serves it", True),
+        ("queue nobodys", "1 jobs stand there or will come there, and no live worker serves it", True),
         ("deploys:mail", "its queue 'deploys' is served by no live worker", False),
     ]
     assert not report.ok
     assert elsewhere.ok, "a warning only"
+
+
+async def test_check_looks_at_what_is_to_come(manager: QueueManager) -> None:
+    """Jobs of schedules, and callbacks of batches that are not over."""
+    await manager.schedules.upsert("nightly", MailBefore(to="all"), cron="0 3 * * *")
+    await manager.schedules.upsert("hourly", MailAfter(address="all"), every=3600)
+    members = [MailBefore(to="a"), MailBefore(to="b")]
+    batch = await Batch(members).then(MailAfter(address="boss")).catch(a_callback).dispatch(manager)
+    report = await check(manager, BEFORE, workers=False)
+    newer = "written by version 2 of the class, this code has 1"
+    found = {
+        (group.job_class, group.version, group.verdict): group for group in report.groups if "ready" not in group.counts
+    }
+    assert found["deploys:mail", 1, ""].counts == {"schedule": 1}
+    assert found["deploys:mail", 2, newer].counts == {"schedule": 1, "callback": 1}
+    assert found["rf_jobs:batch_callback", 1, "no class has, or had, this name"].example == f"batch {batch}"
+    whole = registry(MailAfter, BatchCallback)
+    assert (await check(manager, whole, workers=False)).ok
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(sys.modules[__name__], "a_callback")
+        [gone] = (await check(manager, whole, workers=False)).unrunnable
+    assert "a_callback is not known to this worker; import module" in gone.verdict
+    assert (await check(manager, BEFORE, workers=False, queues=["another"])).groups == []
+
+
+async def a_callback(batch: object) -> None:
+    """Is never called."""
 
 
 async def test_a_sample_is_spread_over_a_queue(manager: QueueManager, monkeypatch: pytest.MonkeyPatch) -> None:

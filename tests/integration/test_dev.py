@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -83,6 +84,20 @@ def test_its_options_reach_the_exporter(folder: Path) -> None:
     with process(*command, log=folder / "log", cwd=folder) as dev:
         page = said(dev, folder / "log", r'"metrics_url": "(\S+)"')
         assert "shop_worker_utilization" in fetch(page, 30)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("module", [[], ["dev_jobs"]])
+def test_an_exporter_that_dies_is_noticed_and_started_again(folder: Path, module: list[str]) -> None:
+    with process(*rf_jobs("dev", *module, "--port", "0"), log=folder / "log", cwd=folder) as dev:
+        page = said(dev, folder / "log", r"metrics  (http://\S+/metrics)")
+        [exporter] = [p for p in psutil.Process(dev.pid).children() if "exporter" in p.cmdline()]
+        exporter.kill()
+        said(dev, folder / "log", r"the exporter ended \(exit code -9\); it is started again in 0.5 s")
+        wait_until(lambda: "worker_utilization" in fetch(page), "the same page is there again")
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(30) == 0
+    assert (folder / "log").read_text().count("the exporter ended") == 1, "its end with dev is none of its own"
 
 
 def test_a_taken_port_is_said_and_not_announced(folder: Path) -> None:

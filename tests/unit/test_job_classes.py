@@ -48,16 +48,30 @@ def test_a_class_is_found_by_its_name_and_by_its_aliases() -> None:
         assert known.get(name) is entry
     assert known.names() == [entry.name]
     assert known.find("another") is None
-    with pytest.raises(UnknownJobClass, match=r"no job class is registered as 'another'.*known: test-job-classes.found\)"):
+    with pytest.raises(
+        UnknownJobClass, match=r"no job class is registered as 'another'.*known: test-job-classes.found\)"
+    ):
         known.get("another")
 
 
 @pytest.mark.parametrize(
     ("first", "second", "told"),
     [
-        (("a1", ("shared",)), ("a2", ("shared",)), "Qualified_a1 has it as an alias, .*Qualified_a2 has it as an alias"),
-        (("b1", ("test-job-classes.b2",)), ("b2", ()), "Qualified_b1 has it as an alias, .*Qualified_b2 has it as its name"),
-        (("c1", ()), ("c2", ("test-job-classes.c1",)), "Qualified_c1 has it as its name, .*Qualified_c2 has it as an alias"),
+        (
+            ("a1", ("shared",)),
+            ("a2", ("shared",)),
+            "Qualified_a1 has it as an alias, .*Qualified_a2 has it as an alias",
+        ),
+        (
+            ("b1", ("test-job-classes.b2",)),
+            ("b2", ()),
+            "Qualified_b1 has it as an alias, .*Qualified_b2 has it as its name",
+        ),
+        (
+            ("c1", ()),
+            ("c2", ("test-job-classes.c1",)),
+            "Qualified_c1 has it as its name, .*Qualified_c2 has it as an alias",
+        ),
     ],
 )
 def test_two_classes_with_one_name(first: tuple[str, Any], second: tuple[str, Any], told: str) -> None:
@@ -102,7 +116,10 @@ def test_a_catalog_says_what_can_be_run() -> None:
     assert Catalog({"a": 1}, complete=False).can_run("nobody's") is None
 
 
-@given(st.dictionaries(st.text(max_size=50), st.integers(1, 99), max_size=50), st.dictionaries(st.text(), st.text(), max_size=9))
+@given(
+    st.dictionaries(st.text(max_size=50), st.integers(1, 99), max_size=50),
+    st.dictionaries(st.text(), st.text(), max_size=9),
+)
 def test_a_catalog_is_read_as_it_was_written(classes: dict[str, int], aliases: dict[str, str]) -> None:
     there = Catalog(classes, aliases)
     digest, data = catalog.encode(there)
@@ -165,7 +182,9 @@ def test_handle_beside_handle_many() -> None:
 
 
 def test_handle_many_of_one_job() -> None:
-    with pytest.raises(InvalidOption, match="handle_many of class .*Wrong is a method of one job; make it a @classmethod"):
+    with pytest.raises(
+        InvalidOption, match=r"handle_many of class .*Wrong is a method of one job; make it a @classmethod"
+    ):
 
         class Wrong(Job):  # pyright: ignore[reportUnusedClass]
             async def handle_many(self, ctxs: list[JobContext]) -> None: ...

@@ -12,8 +12,9 @@ from rf_jobs.cli.importing import import_jobs
 from rf_jobs.cli.options import common
 from rf_jobs.cli.session import Session, known_queue
 from rf_jobs.cli.wording import number
-from rf_jobs.client.checking import UNREAD, Fault, Report
+from rf_jobs.client.checking import Fault, Report
 from rf_jobs.client.checking import check as compare
+from rf_jobs.client.judging import UNREAD
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.census import Group
 from rf_jobs.model.importing import require_jobs
@@ -98,7 +99,9 @@ def _show(report: Report) -> None:
         mark = click.style(_grade(fault), fg=COLORS[_grade(fault)], bold=True)
         click.echo(f"{mark}  {fault.where}: {fault.what}\n      -> {fault.todo}")
     looked = "all" if report.seen >= report.standing else f"{number(report.seen)} of {number(report.standing)}"
-    click.echo(f"{number(report.classes)} job classes; {looked} jobs looked at{'' if looked == 'all' else ' (--all: every one)'}")
+    click.echo(
+        f"{number(report.classes)} job classes; {looked} jobs looked at{'' if looked == 'all' else ' (--all: every one)'}"
+    )
     lost = sum(group.jobs for group in report.unrunnable)
     if lost:
         examples = ", ".join(group.example for group in report.unrunnable[:3])
@@ -110,4 +113,12 @@ def _show(report: Report) -> None:
 def _row(group: Group) -> list[str]:
     states = ", ".join(f"{number(count)} {state}" for state, count in sorted(group.counts.items()))
     name = group.job_class or "?"
-    return [_status(group), group.queue, name, str(group.version), number(group.jobs), states, group.verdict or "can be run"]
+    return [
+        _status(group),
+        group.queue,
+        name,
+        str(group.version),
+        number(group.jobs),
+        states,
+        group.verdict or "can be run",
+    ]

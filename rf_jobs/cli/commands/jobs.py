@@ -13,7 +13,8 @@ from rf_jobs.cli.commands import _live, _records
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
-from rf_jobs.client.manager import CLEARED, QueueManager
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.steering import CLEARED
 from rf_jobs.core.cancellations import TOO_LATE
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord

@@ -13,7 +13,9 @@ from rf_jobs.model.catalog import Catalog
 
 
 @click.command
-@click.option("--classes", is_flag=True, help="List the job classes that they can run, with versions and earlier names.")
+@click.option(
+    "--classes", is_flag=True, help="List the job classes that they can run, with versions and earlier names."
+)
 @paging
 @common()
 def workers(session: Session, classes: bool, limit: int, offset: int) -> None:

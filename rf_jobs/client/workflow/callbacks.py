@@ -22,9 +22,7 @@ Function = Callable[..., Awaitable[Any]]
 Callback = Job | Pending[Any] | Function
 
 
-class BatchCallback(
-    Job, name="rf_jobs:batch_callback", max_attempts=10, backoff=Exponential(5, cap=300), timeout=300
-):
+class BatchCallback(Job, name="rf_jobs:batch_callback", max_attempts=10, backoff=Exponential(5, cap=300), timeout=300):
     """Calls a function for a batch that has reached a point of its life."""
 
     function: str
@@ -55,7 +53,9 @@ def name_of(function: object) -> str:
             f" level of {module}, or give a job"
         )
     if len(_positional(function)) not in (1, 2):
-        raise InvalidOption(f"callback {shown} takes {inspect.signature(function)}; it gets (batch), or (batch, error) in catch")
+        raise InvalidOption(
+            f"callback {shown} takes {inspect.signature(function)}; it gets (batch), or (batch, error) in catch"
+        )
     return f"{module}:{name}"
 
 

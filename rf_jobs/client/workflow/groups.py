@@ -171,7 +171,9 @@ def checked(member: Any) -> Member:
     """A member; raises ``InvalidOption`` for what can be none."""
     if isinstance(member, (Job, Pending, JobGroup)):
         return member
-    raise InvalidOption(f"a member is {member!r}; give a job, a builder such as manager.dispatch(job), a Batch or a Chain")
+    raise InvalidOption(
+        f"a member is {member!r}; give a job, a builder such as manager.dispatch(job), a Batch or a Chain"
+    )
 
 
 Group = Batch | Chain

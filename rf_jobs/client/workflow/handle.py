@@ -35,9 +35,7 @@ async def list_batches(store: AsyncStore, offset: int, limit: int) -> list[Batch
     commands = store.commands
     ids = await store.run(batch_calls.listed(commands, offset, limit))
     calls = [
-        call(commands, batch)
-        for batch in ids
-        for call in (batch_calls.fields, batch_calls.pending, batch_calls.failed)
+        call(commands, batch) for batch in ids for call in (batch_calls.fields, batch_calls.pending, batch_calls.failed)
     ]
     replies = await store.run_many(calls) if calls else []
     rows = [replies[at : at + 3] for at in range(0, len(replies), 3)]
@@ -65,7 +63,11 @@ class BatchHandle:
         """All that is known of it."""
         commands, batch = self._lifecycle.store.commands, str(self.id)
         fields, pending, failed = await self._lifecycle.store.run_many(
-            [batch_calls.fields(commands, batch), batch_calls.pending(commands, batch), batch_calls.failed(commands, batch)]
+            [
+                batch_calls.fields(commands, batch),
+                batch_calls.pending(commands, batch),
+                batch_calls.failed(commands, batch),
+            ]
         )
         if "state" not in fields:
             raise JobNotFound(f"no batch {batch} is known; it was never dispatched here, or is over and was removed")

@@ -62,7 +62,9 @@ def plan_members(members: list[Member], place: Place) -> Plan:
 
 def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]) -> None:
     if group in inside or any(known.group.id == group.id for known in plan.groups):
-        raise InvalidOption(f"{group.kind} {group.label or group.id} is in this dispatch twice, or inside itself; make another one")
+        raise InvalidOption(
+            f"{group.kind} {group.label or group.id} is in this dispatch twice, or inside itself; make another one"
+        )
     if len(inside) >= MAX_DEPTH:
         raise InvalidOption(f"groups are nested deeper than {MAX_DEPTH}")
     if not group.members and (inside or isinstance(group, Chain) or place.group):
@@ -83,7 +85,9 @@ def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]
 def step_of(member: Job | Pending[Any], place: Place) -> tuple[Job, Choices]:
     """A further step for a chain that is there already."""
     if not isinstance(member, (Job, Pending)):
-        raise InvalidOption(f"a step is {member!r}; give a job or a builder: a group can't be put into a chain that runs")
+        raise InvalidOption(
+            f"a step is {member!r}; give a job or a builder: a group can't be put into a chain that runs"
+        )
     plan = Plan(place.group)
     _add(plan, member, place, ())
     return plan.jobs[0]
@@ -122,5 +126,3 @@ def _place(job: Job, choices: Choices, place: Place, conversation: str) -> None:
     extra.group, extra.batch, extra.chain = place.group, place.batch, place.chain
     extra.parents = tuple(dict.fromkeys((*extra.parents, *place.after)))
     extra.conversation = conversation
-
-

@@ -90,7 +90,14 @@ class GroupSender:
         job, choices = given.take() if isinstance(given, Pending) else (given, Choices())
         name = job.__job_class__.name
         extra = choices.more()
-        if choices.when or choices.expires_ms is not None or extra.parents or extra.unique or extra.slot or job.__job_class__.asks:
+        if (
+            choices.when
+            or choices.expires_ms is not None
+            or extra.parents
+            or extra.unique
+            or extra.slot
+            or job.__job_class__.asks
+        ):
             raise InvalidOption(
                 f"callback {name} is delayed, expires, is unique, limited or waits for others; a callback can have a queue, a"
                 " priority, max_attempts and tags: dispatch the rest from it"

@@ -6,7 +6,7 @@ local done = {}
 for i = 10, #ARGV do
   if redis.call('ZREM', P .. 'dead:' .. queue, ARGV[i]) == 1 then
     redis.call('HSET', P .. 'meta:' .. ARGV[i], 'attempt', 0, 'crashes', 0)
-    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'exp')
+    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'exp', 'undone')
     note(ARGV[i], 'replayed', '')
     local links = meta_of(ARGV[i], 'links')[1]
     if links then

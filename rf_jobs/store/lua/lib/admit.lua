@@ -8,15 +8,10 @@
 --     m  ms for which the id is remembered, also when its job is gone: it is the row of an outbox, which may send it again
 -- Answers with the ids that are new, and with a flat list of what is to be said of others: index, code, detail.
 
-local function is_over(id)
-  local state = meta_of(id, 'state')[1]
-  return state and FAMILY[state] ~= nil and state
-end
-
 -- Whether the holder of a unique lock still holds it.
 local function holds(holder, mode)
   if mode == 'window' then return true end
-  if redis.call('EXISTS', P .. 'job:' .. holder) == 0 or is_over(holder) then return false end
+  if redis.call('EXISTS', P .. 'job:' .. holder) == 0 or ended_as(holder) then return false end
   return mode ~= 'start' or not meta_of(holder, 'epoch')[1]
 end
 
@@ -78,30 +73,12 @@ end
 
 -- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
 local function wait_for(queue, id, class, d, due)
-  local waits, failed = {}, nil
-  for _, parent in ipairs(d.p) do
-    local state = is_over(parent)
-    if not state then
-      local b = redis.call('HMGET', P .. 'batch:' .. parent, 'finished', 'state', 'lenient')
-      if b[1] then state = (b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead' end
-    end
-    if not state then
-      waits[#waits + 1] = parent
-      local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
-      local links = redis.call('HGET', P .. owner .. parent, 'links') or ''
-      if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
-      redis.call('SADD', P .. 'dependents:' .. parent, id)
-    elseif state == 'completed' then
-      local result = redis.call('GET', P .. 'result:' .. parent)
-      if result then redis.call('HSET', P .. 'inputs:' .. id, parent, result) end
-    elseif d.f ~= 'run' then
-      failed = failed or parent .. ' ' .. state
-    end
-  end
+  local waits, failed, state = behind(id, d.p, d.f)
   redis.call('SADD', P .. 'extras', id)
   if failed then
-    for _, parent in ipairs(waits) do redis.call('SREM', P .. 'dependents:' .. parent, id) end
-    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed)
+    many('SADD', P .. 'parents:' .. id, d.p)
+    undone_by(failed, id, redis.call('EXISTS', P .. 'batch:' .. failed) == 0)
+    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed .. ' ' .. state)
     return 'over'
   end
   if #waits == 0 then return nil end

@@ -19,7 +19,6 @@ local function take_waiting(queue, id)
       if pair[1] == 'blocked' then
         local held = meta_of(id, 'held')[1]
         if held then redis.call('ZREM', P .. 'held:' .. held, id) end
-        redis.call('UNLINK', P .. 'parents:' .. id)
       end
       return pair[2]
     end
@@ -49,6 +48,48 @@ local function unblock(queue, id, class, due)
   end
 end
 
+-- The state in which a job or a batch has ended; nil where it has not.
+local function ended_as(id)
+  local state = meta_of(id, 'state')[1]
+  if state then return FAMILY[state] and state end
+  local b = redis.call('HMGET', P .. 'batch:' .. id, 'finished', 'state', 'lenient')
+  return b[1] and ((b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead')
+end
+
+-- Puts a job behind its parents. Answers with those that it has to wait for; or, where one has failed already and that counts,
+-- with that one and its state, and the job waits for none.
+local function behind(id, parents, onfail)
+  local waits = {}
+  for _, parent in ipairs(parents) do
+    local state = ended_as(parent)
+    if not state then
+      waits[#waits + 1] = parent
+    elseif state == 'completed' then
+      local result = redis.call('GET', P .. 'result:' .. parent)
+      if result then
+        redis.call('HSET', P .. 'inputs:' .. id, parent, result)
+        redis.call('SADD', P .. 'extras', id)
+      end
+    elseif onfail ~= 'run' then
+      return waits, parent, state
+    end
+  end
+  for _, parent in ipairs(waits) do
+    local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
+    local links = redis.call('HGET', P .. owner .. parent, 'links') or ''
+    if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
+    redis.call('SADD', P .. 'dependents:' .. parent, id)
+  end
+  return waits
+end
+
+-- Remembers that a job ended because of another, or of its batch.
+local function undone_by(by, id, lasting)
+  redis.call('SADD', P .. 'undone:' .. by, id)
+  redis.call('HSET', P .. 'meta:' .. id, 'undone', by)
+  if lasting then redis.call('SADD', P .. 'extras', by) end
+end
+
 -- A job ends without having run, because of what happened to another.
 local function end_waiting(state, queue, id, class, reason)
   if state == 'dead' then
@@ -64,9 +105,8 @@ local function parent_over(child, parent, state, result)
   if m[1] ~= 'blocked' or not m[2] or redis.call('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
     if not take_waiting(m[2], child) then return end
-    redis.call('SADD', P .. 'undone:' .. parent, child)
-    redis.call('PEXPIRE', P .. 'undone:' .. parent, int(retained.dead[2]))
-    redis.call('SADD', P .. 'extras', parent)
+    redis.call('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
+    undone_by(parent, child, redis.call('EXISTS', P .. 'batch:' .. parent) == 0)
     end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', parent .. ' ' .. state)
     return
   end
@@ -89,13 +129,14 @@ function work.over(id, state, links, result)
     local holder, mode = string.match(redis.call('GET', P .. 'unique:' .. unique) or '', '^(%S+) (%a+)')
     if holder == id and mode ~= 'window' then redis.call('UNLINK', P .. 'unique:' .. unique) end
   end
-  local batch = string.match(links, ' b(%S+)')
-  if batch then work.member(batch, id, state) end
   if string.find(links, ' k', 1, true) then
     local key = P .. 'dependents:' .. id
     for _, child in ipairs(redis.call('SPOP', key, CHUNK)) do parent_over(child, id, state, result) end
     if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over', id, state, ' k', result} end
   end
+  -- After those: what its batch cancels then, it cancels for another reason.
+  local batch = string.match(links, ' b(%S+)')
+  if batch then WORK[#WORK + 1] = {'member', batch, id, state} end
 end
 
 -- Dispatches a batch's callbacks, each at most once in its life.
@@ -117,8 +158,10 @@ function work.doom(batch, reason, stop)
     if m[2] and m[1] == 'running' then
       if stop == '1' then ask_to_stop(id, m[4], reason) end
     elseif m[2] and take_waiting(m[2], id) then
+      if stop ~= '1' then undone_by(batch, id) end
       end_waiting('cancelled', m[2], id, m[3] or '', reason)
     elseif redis.call('EXISTS', inner) == 1 then
+      if stop ~= '1' then redis.call('SADD', P .. 'undone:' .. batch, id) end
       WORK[#WORK + 1] = {'stop', id, reason, stop}
     end
   end
@@ -168,24 +211,45 @@ function work.free(ref)
   if release(ref, CHUNK) == CHUNK then WORK[#WORK + 1] = {'free', ref} end
 end
 
--- A failed job runs again: it counts as pending in its batch, and what was cancelled because of it waits for it again.
+-- What ended because of `by`, a job or a batch that runs again, is to run again too: ready, or behind those that it still waits
+-- for. Behind one that has failed itself it stays as it is, until that runs again.
+local function restore(child, by)
+  local m = meta_of(child, 'queue', 'links', 'state', 'class', 'undone')
+  local queue, family = m[1], m[3] == 'dead' and 'dead' or 'cancelled'
+  if m[5] ~= by or not queue or not redis.call('ZSCORE', P .. family .. ':' .. queue, child) then return end
+  local parents = redis.call('SMEMBERS', P .. 'parents:' .. child)
+  local waits, failed = behind(child, parents, 'cancel')
+  if failed then
+    redis.call('SADD', P .. 'undone:' .. failed, child)
+    redis.call('SADD', P .. 'extras', failed)
+    redis.call('HSET', P .. 'meta:' .. child, 'undone', failed)
+    return
+  end
+  redis.call('ZREM', P .. family .. ':' .. queue, child)
+  redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel')
+  redis.call('UNLINK', P .. 'parents:' .. child)
+  count(queue, family == 'dead' and 'replayed' or 'restored', 1)
+  effect('restored', queue, child, m[4] or '', by)
+  if #waits > 0 then
+    many('SADD', P .. 'parents:' .. child, waits)
+    redis.call('HSET', P .. 'meta:' .. child, 'state', 'blocked')
+    redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), child)
+  else
+    make_ready(queue, {child})
+  end
+  WORK[#WORK + 1] = {'reopen', child, m[2] or ''}
+  WORK[#WORK + 1] = {'again', child}
+end
+
+-- {'again', id}: a job, or a batch, runs again.
 function work.again(id)
   local key = P .. 'undone:' .. id
-  local restored = {}
   for _, child in ipairs(redis.call('SPOP', key, CHUNK)) do
-    local m = meta_of(child, 'queue', 'reason', 'links', 'state', 'class')
-    local family = m[4] == 'dead' and 'dead' or 'cancelled'
-    if m[1] and m[2] and string.sub(m[2], 1, #id) == id and redis.call('ZREM', P .. family .. ':' .. m[1], child) == 1 then
-      redis.call('HSET', P .. 'meta:' .. child, 'state', 'blocked')
-      redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason')
-      redis.call('ZADD', P .. 'blocked:' .. m[1], int(NOW), child)
-      redis.call('SADD', P .. 'parents:' .. child, id)
-      redis.call('SADD', P .. 'dependents:' .. id, child)
-      redis.call('SADD', P .. 'extras', child)
-      count(m[1], family == 'dead' and 'replayed' or 'restored', 1)
-      effect('restored', m[1], child, m[5] or '', id)
-      WORK[#WORK + 1] = {'reopen', child, m[3] or ''}
+    if redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
+      redis.call('HDEL', P .. 'batch:' .. child, 'cancelled')
       WORK[#WORK + 1] = {'again', child}
+    else
+      restore(child, id)
     end
   end
   if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'again', id} end
@@ -198,13 +262,13 @@ function work.reopen(id, links)
   if not batch or redis.call('SREM', P .. 'failed:' .. batch, id) == 0 then return end
   redis.call('SADD', P .. 'pending:' .. batch, id)
   redis.call('HDEL', key, 'cancelled', 'stopped')
+  WORK[#WORK + 1] = {'again', batch}
   if redis.call('HDEL', key, 'finished') == 0 then return end
   redis.call('HSET', key, 'state', 'running')
   redis.call('ZADD', P .. 'batches:open', int(NOW), batch)
   for _, family in ipairs({'batch:', 'failed:', 'undone:', 'dependents:'}) do redis.call('PERSIST', P .. family .. batch) end
   local outer = redis.call('HGET', key, 'links') or ''
   WORK[#WORK + 1] = {'reopen', batch, outer}
-  if string.find(outer, ' k', 1, true) then WORK[#WORK + 1] = {'again', batch} end
 end
 
 -- Does what is on WORK; to be called at the end of each script that moves jobs. Answers how much is left in the outbox.

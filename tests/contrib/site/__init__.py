@@ -1,0 +1,1 @@
+"""A Django project for the tests: settings, one app, its jobs, its views."""
