@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 JOB = "rf-jobs-exporter"
-"""The scrape job of the exporter. Whoever scrapes workers too calls theirs ``rf-jobs-worker``: panels on processes select
-``job=~"rf-jobs.*"``."""
+"""The scrape job of the exporter. Panels on processes select ``job=~"rf-jobs.*"``."""
+WORKER_JOB = "rf-jobs-worker"
+"""The scrape job of the workers, for what the exporter does not have: their processes, and the application's metrics."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Settings:
     cluster: str = "default"
     """Added to every series by the scrape configuration; the application never sets it."""
     exporter: str = "exporter:9440"
+    worker: str = "worker:9441"
+    """The page of a supervisor."""
     alertmanager: str = "alertmanager:9093"
     grafana_url: str = "http://localhost:3000"
     runbook_url: str = "https://rf-jobs.example/docs/runbooks"

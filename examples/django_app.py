@@ -16,6 +16,7 @@ from django.urls import path
 
 from examples.here import run
 from rf_jobs import Job, JobContext, QueueManager
+from rf_jobs.contrib.django import dispatch, dispatch_on_commit, outbox
 
 INSTALLED_APPS = ["rf_jobs.contrib.django"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.db"}}
@@ -33,9 +34,7 @@ class Welcome(Job, name="django.welcome"):
         return f"welcome, {self.name}"
 
 
-def sign_up(request: HttpRequest, name: str) -> JsonResponse:
-    from rf_jobs.contrib.django import dispatch, dispatch_on_commit, outbox
-
+def sign_up(_: HttpRequest, name: str) -> JsonResponse:
     now = dispatch(Welcome(name=name)).sync()  # at once
     with transaction.atomic():
         after = dispatch_on_commit(Welcome(name=name))  # when this block has committed
@@ -77,7 +76,7 @@ async def main(manager: QueueManager) -> None:
         manage("rf_jobs_outbox")
         ids = await visit(f"http://{address}")
         async with asyncio.timeout(20):
-            while (await manager.counts("default"))["completed"] < 3:
+            while (await manager.counts("default"))["completed"] < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         results = [await manager.wait(job_id) for job_id in ids]
     print(results)

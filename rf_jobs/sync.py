@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
 from rf_jobs.client.consumer import LeasedJob
@@ -18,13 +18,16 @@ from rf_jobs.client.manager import QueueManager as AsyncQueueManager
 from rf_jobs.client.manager import settings_for, stack_of
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.portal import Counterpart
+from rf_jobs.client.schedules import Schedules
 from rf_jobs.core.inspector import Filters
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
+from rf_jobs.core.schedules import ScheduleInfo
 from rf_jobs.core.updates import JobUpdate
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
+from rf_jobs.model.schedule import ScheduleOptions
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.timing import Duration, seconds
 
@@ -84,6 +87,55 @@ class _Inside:
             await self.manager.aclose()
 
 
+class SyncSchedules:
+    """Schedules at run time; see ``rf_jobs.Schedules``."""
+
+    def __init__(self, run: Callable[[Callable[[Schedules], Coroutine[Any, Any, Any]]], Any]) -> None:
+        self._run = run
+
+    def upsert(
+        self, name: str, job: Job, *, cron: str | None = None, every: Duration | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> bool:  # fmt: skip
+        """Add a schedule, or change the one of this name; answers whether anything is new."""
+        return bool(self._run(lambda s: s.upsert(name, job, cron=cron, every=every, **options)))
+
+    def list(self, offset: int = 0, limit: int = 100) -> Sequence[ScheduleInfo]:
+        """A page of schedules, the next to run first."""
+        found: Sequence[ScheduleInfo] = self._run(lambda s: s.list(offset, limit))
+        return found
+
+    def get(self, name: str) -> ScheduleInfo:
+        """One schedule."""
+        found: ScheduleInfo = self._run(lambda s: s.get(name))
+        return found
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._run(lambda s: s.count()))
+
+    def schedulers(self) -> int:
+        """How many schedulers live."""
+        return int(self._run(lambda s: s.schedulers()))
+
+    def pause(self, name: str) -> bool:
+        """Let it rest."""
+        return bool(self._run(lambda s: s.pause(name)))
+
+    def resume(self, name: str) -> bool:
+        """Let it run again."""
+        return bool(self._run(lambda s: s.resume(name)))
+
+    def trigger(self, name: str) -> UUID:
+        """Have it run now, out of turn."""
+        found: UUID = self._run(lambda s: s.trigger(name))
+        return found
+
+    def remove(self, name: str) -> None:
+        """Remove it."""
+        self._run(lambda s: s.remove(name))
+
+
 class QueueManager:
     """See ``rf_jobs.QueueManager``; close it with ``close`` or ``with``. After a fork a child starts a connection of its
     own at its first call. Middleware and the subscribers of ``bus`` are called on the background thread."""
@@ -105,6 +157,7 @@ class QueueManager:
             retry_for=seconds(retry_for, "retry_for"),
         )  # fmt: skip
         self._inside = Counterpart(self, partial(_Inside, self._make))
+        self.schedules = SyncSchedules(lambda use: self._run(lambda m: use(m.schedules)))
 
     @classmethod
     def connect(cls, target: str | Settings | None = None, **options: Any) -> Self:

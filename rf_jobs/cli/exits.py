@@ -31,7 +31,7 @@ class Exit(IntEnum):
     SERVER = 3
     """The Redis server is unreachable, refuses, or is not fit to hold jobs."""
     NOT_FOUND = 4
-    """No such job or queue."""
+    """No such job, queue or schedule."""
     TIMEOUT = 5
     """What was waited for did not happen in time; it may still happen."""
     BUG = 70

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rf_jobs.model import limits
+from rf_jobs.model import codec, limits
+from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.store import options
 from rf_jobs.store.options import Depends, Options, Slot, Unique
@@ -80,6 +81,16 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None) -
         if extra.parents:
             asked.d = Depends(list(extra.parents), extra.on_failure)
     return options.encode(asked)
+
+
+def digest_for(job: Job, extra: Extra | None) -> str:
+    """The unique lock that a dispatch of this job would ask for. Raises ``InvalidOption`` where it would ask for none."""
+    entry = job.__job_class__
+    unique = extra.unique if extra is not None and extra.unique is not None else _of_class(entry)
+    if unique is None:
+        raise InvalidOption(f"{entry.name} is not unique; give unique_for, in its class or in the dispatch")
+    payload = codec.encode_payload(job, entry)
+    return limits.unique_digest(entry, job, payload, unique.by or entry.options.unique_by)
 
 
 def _of_class(entry: JobClass) -> UniqueChoice | None:

@@ -13,6 +13,7 @@ from rf_jobs.client.consumer import Consumer, LeasedJob
 from rf_jobs.client.deadletters import DeadLetters
 from rf_jobs.client.dispatcher import Dispatcher
 from rf_jobs.client.dispatching import Preparer
+from rf_jobs.client.extra import digest_for
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.limits import Limits
 from rf_jobs.client.offload import Offload, payloads_of
@@ -39,6 +40,7 @@ from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
+from rf_jobs.store import limit_calls
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.config import load_settings
@@ -245,6 +247,13 @@ class QueueManager(Steering):
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await self._waiter.result(str(as_job_id(job_id)), limit)
+
+    async def unique_holder(self, pending: Pending[Any]) -> UUID | None:
+        """Which job holds the unique lock that this dispatch would ask for; None where it is free. Sends nothing."""
+        job, choices = pending.take()
+        digest = digest_for(job, choices.extra)
+        holder = await self.store.run(limit_calls.lock_holder(self.store.commands, digest))
+        return as_job_id(holder) if holder else None
 
     # --- batches and chains ------------------------------------------------------------------------------------
 

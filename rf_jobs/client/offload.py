@@ -75,7 +75,9 @@ class Offload:
         result, above = list(items), self.above
         if above is None:
             return result
-        found = [(at, envelope.decode(item.draft.data)) for at, item in enumerate(items) if len(item.draft.data) > above]
+        found = [
+            (at, envelope.decode(item.draft.data)) for at, item in enumerate(items) if len(item.draft.data) > above
+        ]
         large = [(at, letter) for at, letter in found if len(bytes(letter.args)) > above]
         if large:
             await self.put([letter for _, letter in large])

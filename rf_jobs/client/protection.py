@@ -19,7 +19,6 @@ from rf_jobs.words.errors import (
     MissingKey,
     MissingPayloadStore,
     PayloadLost,
-    SerializationError,
     TamperedPayload,
 )
 from rf_jobs.words.secret_keys import keys_of
@@ -28,10 +27,12 @@ REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ForgedEnvelope, "forged"),
     (TamperedPayload, "tampered"),
     (PayloadLost, "payload_lost"),
-    (SerializationError, "decode"),
 )
-"""Why a job is buried that can't be opened."""
-PARKED: tuple[tuple[type[Exception], str], ...] = ((MissingKey, "unknown_key"), (MissingPayloadStore, "no_payload_store"))
+"""Why a job is buried that can't be opened; others are simply damaged."""
+PARKED: tuple[tuple[type[Exception], str], ...] = (
+    (MissingKey, "unknown_key"),
+    (MissingPayloadStore, "no_payload_store"),
+)
 """Why a job is parked that another worker may be able to open."""
 
 
@@ -90,15 +91,12 @@ class Protection:
             opens = self.keyring.knows(letter.enc.key)
         else:
             opens = self.keyring.can_seal or entry.sealing is None or not entry.sealing.whole
-        return (
-            opens
-            and (self.signer is None or self.signer.can_check(data))
-        )
+        return opens and (self.signer is None or self.signer.can_check(data))
 
 
-def burial(error: SerializationError) -> str:
+def burial(error: Exception) -> str:
     """The reason for which a job is buried that can't be opened."""
-    return next(reason for kind, reason in REASONS if isinstance(error, kind))
+    return next((reason for kind, reason in REASONS if isinstance(error, kind)), "decode")
 
 
 def parking(error: MissingKey | MissingPayloadStore) -> str:

@@ -24,11 +24,12 @@ from rf_jobs.contrib.hosting import serving
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ConfigError
 
-Lifespan = Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]]]
+Inside = Callable[[FastAPI], AbstractAsyncContextManager[Mapping[str, Any]] | AbstractAsyncContextManager[None]]
 _PLACE = "rf_jobs"
 
 
-def lifespan(target: str | Settings | QueueManager | None = None, *, inside: Lifespan | None = None) -> Lifespan:
+def lifespan(target: str | Settings | QueueManager | None = None, *, inside: Inside | None = None) -> Lifespan:
     """An application's lifespan: a manager is connected when it starts and closed when it ends. ``inside`` is the
     application's own, which may use the manager. Without ``target`` the configuration decides.
 
@@ -36,14 +37,14 @@ def lifespan(target: str | Settings | QueueManager | None = None, *, inside: Lif
     """
 
     @asynccontextmanager
-    async def live(app: FastAPI) -> AsyncGenerator[Mapping[str, Any] | None, None]:
+    async def live(app: FastAPI) -> AsyncGenerator[Mapping[str, Any], None]:
         async with serving(target) as manager:
             setattr(app.state, _PLACE, manager)
             if inside is None:
-                yield None
+                yield {}
             else:
                 async with inside(app) as state:
-                    yield state
+                    yield state or {}
 
     return live
 

@@ -58,12 +58,12 @@ class now_ms(ColumnElement[int]):  # noqa: N801 (named as the functions of SQL a
 
 
 @compiles(now_ms, "postgresql")
-def _postgresql(element: now_ms, compiler: SQLCompiler, **options: Any) -> str:
+def _postgresql(_: now_ms, __: SQLCompiler, **___: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
 
 
 @compiles(now_ms, "sqlite")
-def _sqlite(element: now_ms, compiler: SQLCompiler, **options: Any) -> str:
+def _sqlite(_: now_ms, __: SQLCompiler, **___: Any) -> str:
     return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER)"
 
 
@@ -114,9 +114,13 @@ class Outbox:
     def source(self, engine: Engine | AsyncEngine) -> OutboxSource:
         """What a relay empties. Raises ``ConfigError`` for a database that is neither PostgreSQL nor SQLite."""
         if not isinstance(engine, (Engine, AsyncEngine)):
-            raise InvalidOption(f"the outbox got the engine {engine!r}; give what create_engine or create_async_engine made")
+            raise InvalidOption(
+                f"the outbox got the engine {engine!r}; give what create_engine or create_async_engine made"
+            )
         if engine.dialect.name not in DIALECTS:
-            raise ConfigError(f"the outbox cannot be relayed from {engine.dialect.name}; it knows {' and '.join(DIALECTS)}")
+            raise ConfigError(
+                f"the outbox cannot be relayed from {engine.dialect.name}; it knows {' and '.join(DIALECTS)}"
+            )
         statements = _Statements(self.table, engine.dialect.name)
         if isinstance(engine, AsyncEngine):
             return _AsyncRows(self.name, engine, statements)

@@ -88,7 +88,9 @@ class Keyring:
         if any(known.partition("#")[0] == key_id for known in self._boxes):
             return f"it is sealed with the key {name}, and the key {key_id!r} here has another secret"
         here = ", ".join(self._boxes) or "none"
-        return f"it is sealed with the key {name}, which is not in encryption_keys of [jobs.security] here (keys: {here})"
+        return (
+            f"it is sealed with the key {name}, which is not in encryption_keys of [jobs.security] here (keys: {here})"
+        )
 
     # --- what is kept beside a job -------------------------------------------------------------------------------
 

@@ -210,7 +210,9 @@ def _hides_inside(hint: Any, seen: set[Any]) -> bool:
         return True
     if any(_hides_inside(each, seen) for each in typing.get_args(hint) if not isinstance(each, str)):
         return True
-    fields = hasattr(hint, "__dataclass_fields__") or hasattr(hint, "__struct_fields__") or hasattr(hint, "model_fields")
+    fields = (
+        hasattr(hint, "__dataclass_fields__") or hasattr(hint, "__struct_fields__") or hasattr(hint, "model_fields")
+    )
     if not isinstance(hint, type) or hint in seen or not (fields or hasattr(hint, "__required_keys__")):
         return False
     seen.add(hint)

@@ -40,7 +40,9 @@ class Signer:
         found = _LAST.search(data, max(0, len(data) - _LONGEST))
         if found is None:
             if self._required:
-                raise ForgedEnvelope("the envelope is not signed, and signatures are required here (require_signatures)")
+                raise ForgedEnvelope(
+                    "the envelope is not signed, and signatures are required here (require_signatures)"
+                )
             return
         name = found[1].decode()
         secret = self._keys.get(name)
@@ -52,7 +54,9 @@ class Signer:
                 )
             return
         if not hmac.compare_digest(base64.b64decode(found[2]), _code(secret, data[: found.start()] + b"}")):
-            raise ForgedEnvelope(f"the envelope's signature with the key {name} is wrong: somebody changed it, or made it up")
+            raise ForgedEnvelope(
+                f"the envelope's signature with the key {name} is wrong: somebody changed it, or made it up"
+            )
 
     def can_check(self, data: bytes) -> bool:
         """Whether ``check`` would come to a verdict."""

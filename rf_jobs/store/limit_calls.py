@@ -68,6 +68,15 @@ def due(commands: Commands, ref: str) -> Call[float | None]:
     return Call("read", ("ZSCORE", commands.keys.of("timers"), ref), read)
 
 
+def next_timer(commands: Commands) -> Call[float | None]:
+    """When the next of all limits and holds is looked at again (ms)."""
+
+    def read(reply: Any) -> float | None:
+        return float(reply[0][1] if isinstance(reply[0], (list, tuple)) else reply[1]) if reply else None
+
+    return Call("read", ("ZRANGE", commands.keys.of("timers"), 0, 0, "WITHSCORES"), read)
+
+
 def lock_holder(commands: Commands, digest: str) -> Call[str]:
     """Id of the job that holds a unique lock; '' for none. It may be over: then the next dispatch takes the lock."""
     return Call("read", ("GET", commands.keys.of("unique", digest)), lambda r: text(r).partition(" ")[0] if r else "")

@@ -65,7 +65,7 @@ class Gathering:
         paths = [source.readings for source in sources if source.readings]
         answers = await asyncio.gather(*(_answer(path) for path in paths if path not in self._ended))
         self._known |= {path: shared for path, shared in answers if shared is not None}
-        for file in self._folder.glob(f"*{LAST}"):  # noqa: ASYNC240 (a handful of files in memory)
+        for file in self._folder.glob(f"*{LAST}"):
             path = str(file).removesuffix(LAST)
             with contextlib.suppress(OSError, msgspec.DecodeError):
                 self._known[path] = msgspec.msgpack.decode(file.read_bytes(), type=Shared)
@@ -145,7 +145,9 @@ class _Labelled(Collector):
             for family in text_string_to_metric_families(text.decode()):
                 if family.name.endswith("_created"):  # of a counter: not a family of its own in every format
                     continue
-                known = families.setdefault(family.name, metrics_core.Metric(family.name, family.documentation, family.type))
+                known = families.setdefault(
+                    family.name, metrics_core.Metric(family.name, family.documentation, family.type)
+                )
                 for sample in family.samples:
                     labels = {(f"exported_{LABEL}" if name == LABEL else name): v for name, v in sample.labels.items()}
                     known.samples.append(sample._replace(labels={**labels, LABEL: place}))

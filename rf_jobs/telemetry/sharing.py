@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -63,12 +62,14 @@ class Share:
         """Stop, and leave the last counts."""
         if self._server is not None:
             self._server.close()
-        path = Path(self._path)
         with contextlib.suppress(OSError):  # the supervisor is gone, and its folder with it
-            part = path.with_suffix(".part")
-            part.write_bytes(msgspec.msgpack.encode(Shared(list(_readings(self._cells)))))  # noqa: ASYNC240 (a few kB, once)
-            part.rename(path.with_name(path.name + LAST))
-            os.unlink(path)  # noqa: ASYNC240
+            self._leave(Path(self._path))
+
+    def _leave(self, path: Path) -> None:
+        part = path.with_suffix(".part")
+        part.write_bytes(msgspec.msgpack.encode(Shared(list(_readings(self._cells)))))
+        part.rename(path.with_name(path.name + LAST))
+        path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

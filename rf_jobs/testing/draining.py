@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from rf_jobs.model.events import (
     JobsFetched,
     JobSnoozed,
 )
+from rf_jobs.store import limit_calls
 from rf_jobs.store.shapes import QueueSurvey
 from rf_jobs.testing.clock import Clock, clock_in_use
 from rf_jobs.words.errors import ExecutionFailed, InvalidOption, WorkerError
@@ -158,6 +160,8 @@ class _Drain:
         )
         self._pools: list[WorkerPool] = []
         self._served: set[str] = set()
+        self._now_ms = 0
+        self._timer_ms: float | None = None
         self._news = asyncio.Event()
         bus = manager.bus
         self._subscriptions: list[Callable[[], None]] = [
@@ -193,12 +197,18 @@ class _Drain:
                 return
             if horizon is None:
                 horizon = until if isinstance(until, datetime) else from_ms(_ms(clock.now()) + millis(until, "until"))
-            upcoming = [row.next_due_ms for row in await self._rows() if row.next_due_ms is not None and not row.paused]
-            if not upcoming or from_ms(min(upcoming)) > horizon:
+            at = self._next(await self._rows())
+            if at is None or at > horizon:
                 return
-            # A due time in the past is not left over: it came due since the look.
-            if from_ms(min(upcoming)) > clock.now():
-                clock.travel_to(from_ms(min(upcoming)))
+            if at > clock.now():  # else it came due since the look
+                clock.travel_to(at)
+
+    def _next(self, rows: Sequence[QueueSurvey]) -> datetime | None:
+        """When the next job comes due, or a limit lets go of one."""
+        times: list[float] = [row.next_due_ms for row in rows if row.next_due_ms is not None and not row.paused]
+        if self._timer_ms is not None and any(row.cards["blocked"] for row in rows):
+            times.append(self._timer_ms)
+        return from_ms(math.ceil(min(times))) if times else None
 
     async def _due(self) -> None:
         """Run until nothing is due."""
@@ -212,7 +222,10 @@ class _Drain:
                 )
             rows = await self._rows()
             if not self._busy(rows):
-                return
+                await self._manager.lifecycle.settle()  # an end may have consequences that are not done yet
+                rows = await self._rows()
+                if not self._busy(rows):
+                    return
             await self._serve([row.name for row in rows])
             await self._news.wait()
 
@@ -243,14 +256,16 @@ class _Drain:
             )
 
     async def _rows(self) -> list[QueueSurvey]:
-        survey = await self._manager.store.run(self._manager.store.commands.survey())
-        self._now_ms = survey.now_ms
+        store = self._manager.store
+        survey, timer = await store.run_many([store.commands.survey(), limit_calls.next_timer(store.commands)])
+        self._now_ms, self._timer_ms = survey.now_ms, timer
         return [row for row in survey.queues if self._queues is None or row.name in self._queues]
 
     def _busy(self, rows: Sequence[QueueSurvey]) -> bool:
         """Whether anything runs or could."""
         return any(
-            row.cards["running"]
+            (row.cards["blocked"] and self._timer_ms is not None and self._timer_ms <= self._now_ms)
+            or row.cards["running"]
             or (not row.paused and (row.cards["ready"] or (row.next_due_ms or self._now_ms + 1) <= self._now_ms))
             for row in rows
         )

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from rf_jobs.client.dispatcher import Asked
@@ -36,7 +36,7 @@ T = TypeVar("T")
 MAX_DEPTH = 50
 """Dispatches inside of runs; deeper is a job that dispatches itself for ever."""
 MAX_SNOOZES = 100
-_depth: contextvars.ContextVar[int] = contextvars.ContextVar("rf_jobs_inline_depth", default=0)
+_inside: contextvars.ContextVar[_Nest | None] = contextvars.ContextVar("rf_jobs_inline", default=None)
 _ENDS = {
     "complete": State.COMPLETED,
     "bury": State.DEAD,
@@ -45,6 +45,21 @@ _ENDS = {
     "park": State.PARKED,
 }
 _AGAIN = ("retry", "snooze", "release")
+
+
+@dataclass
+class _Nest:
+    """How deep one dispatch is inside of another's run."""
+
+    depth: int
+    faults: list[WorkerError]
+    """Of the test, not of a job: they end all runs around, which would try again for long."""
+
+    def end(self, why: str) -> NoReturn:
+        """Say that this can't go on."""
+        fault = WorkerError(f"{why}, or drain()")
+        self.faults.append(fault)
+        raise fault
 
 
 @dataclass
@@ -135,36 +150,42 @@ class InlineQueue(FakeQueue):
 
     async def _run(self, ran: Ran, data: bytes, threads: Threads) -> None:
         """All attempts of one job."""
-        depth, snoozes = _depth.get(), 0
-        if depth >= MAX_DEPTH:
-            raise WorkerError(
-                f"dispatches are nested {depth} deep, the last of a {type(ran.dispatched.job).__qualname__}: jobs that run"
-                " inline seem to dispatch each other for ever; use FakeQueue, or drain() with a limit"
+        record, outer = ran.dispatched, _inside.get()
+        nest = _Nest(1, []) if outer is None else _Nest(outer.depth + 1, outer.faults)
+        if nest.depth > MAX_DEPTH:
+            nest.end(
+                f"dispatches are nested {MAX_DEPTH} deep, the last of a {type(record.job).__qualname__}: jobs that run inline"
+                " seem to dispatch each other for ever; use FakeQueue"
             )
-        record = ran.dispatched
         ran.notes.manager = self
         attempts = Attempts(self, ran.notes, threads)
-        before = _depth.set(depth + 1)
+        before = _inside.set(nest)
         try:
-            leased = _first_lease(record, data)
-            while True:
-                end = await attempts.run(leased)
-                if end is None:
-                    raise WorkerError(f"an attempt of {record} ended in nothing; an inline job can't lose its lease")
-                ran.attempt = leased.attempt
-                self.bus.emit(end.event)
-                if not _follow(ran, end, attempts.raised, self.protection.keyring):
-                    return
-                again = leased.attempt + 1 if end.ending.verb == "retry" else leased.attempt
-                snoozes = 0 if end.ending.verb == "retry" else snoozes + 1
-                if snoozes > MAX_SNOOZES:
-                    raise WorkerError(
-                        f"{record} asked {snoozes} times in a row to run later, and inline there is no later; make true"
-                        " what it waits for, or use drain() with a clock"
-                    )
-                leased = _next_lease(leased, again)
+            await self._attempts(ran, attempts, _first_lease(record, data), nest)
         finally:
-            _depth.reset(before)
+            _inside.reset(before)
+
+    async def _attempts(self, ran: Ran, attempts: Attempts, leased: Leased, nest: _Nest) -> None:
+        snoozes = 0
+        while True:
+            end = await attempts.run(leased)
+            if nest.faults:
+                raise nest.faults[0]
+            if end is None:
+                raise WorkerError(f"an attempt of {ran.dispatched} ended in nothing; an inline job can't lose its lease")
+            ran.attempt = leased.attempt
+            self.bus.emit(end.event)
+            if not _follow(ran, end, attempts.raised, self.protection.keyring):
+                self._recorder.locks.ended(ran.dispatched.id)
+                return
+            retries = end.ending.verb == "retry"
+            snoozes = 0 if retries else snoozes + 1
+            if snoozes > MAX_SNOOZES:
+                nest.end(
+                    f"{ran.dispatched} asked {snoozes} times in a row to run later, and inline there is no later; make true"
+                    " what it waits for"
+                )
+            leased = _next_lease(leased, leased.attempt + 1 if retries else leased.attempt)
 
     # --- what became of them -------------------------------------------------------------------------------------
 

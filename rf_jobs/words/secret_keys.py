@@ -67,7 +67,9 @@ def _secret(key_id: str, text: str) -> bytes:
     except (binascii.Error, ValueError):
         raise ValueError(f"the secret of key {key_id!r} is no base64; the form is {_FORM}") from None
     if len(secret) != SECRET_BYTES:
-        raise ValueError(f"the secret of key {key_id!r} has {len(secret)} bytes, not {SECRET_BYTES}; the form is {_FORM}")
+        raise ValueError(
+            f"the secret of key {key_id!r} has {len(secret)} bytes, not {SECRET_BYTES}; the form is {_FORM}"
+        )
     return secret
 
 
@@ -93,7 +95,9 @@ def keys_of(items: Iterable[str], path: str | None) -> tuple[SecretKey, ...]:
     ids = [key.id for key in keys]
     for key_id in ids:
         if ids.count(key_id) > 1:
-            raise ConfigError(f"the key {key_id!r} stands in the settings and in the file {path!r}; leave one of them out")
+            raise ConfigError(
+                f"the key {key_id!r} stands in the settings and in the file {path!r}; leave one of them out"
+            )
     return keys
 
 

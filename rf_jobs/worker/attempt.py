@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from rf_jobs.model.context import JobContext
@@ -84,7 +85,7 @@ class Attempt:
 class Crowd(Attempt):
     """The run of several attempts at jobs of one class: to a slot and to the clock it is one attempt."""
 
-    __slots__ = ("members", "ripe_since", "timer")
+    __slots__ = ("members", "ripe_since", "scrub", "timer")
 
     def __init__(self, first: Attempt) -> None:
         super().__init__(first.leased, first.place, first.fetched, first.now_ms)
@@ -93,6 +94,8 @@ class Crowd(Attempt):
         self.ripe_since = 0.0
         """Since when it waits for a slot (monotonic seconds)."""
         self.timer: asyncio.TimerHandle | None = None
+        self.scrub: Callable[[str], str] | None = None
+        """Takes what is sealed of any of them out of a text; where one error is the end of all."""
         first.crowd = self
 
     def join(self, attempt: Attempt) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from rf_jobs.client.manager import QueueManager
-from rf_jobs.worker.commission import Attach, Commission
+from rf_jobs.worker.commission import NEXT_STAGE, Attach, Commission
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.leases import LeaseTable
 from rf_jobs.worker.orders import Order, announce
@@ -27,9 +27,9 @@ log = logging.getLogger("rf_jobs.worker")
 def run_child(
     commission: Commission, table: LeaseTable, orders: socket.socket, received: bytes, attach: Attach | None
 ) -> int:
-    """Run a pool until SIGTERM, until it was ordered to retire and has, or until the supervisor is gone; answers with the exit
-    code. Called with SIGTERM blocked, so that none is lost before there is somebody to hear it. ``received`` is what
-    came on ``orders`` before. Raises ``RfJobsError`` where the pool cannot start."""
+    """Run a pool until it is told to stop, until it was ordered to retire and has, or until the supervisor is gone; answers with
+    the exit code. Called with SIGTERM and ``NEXT_STAGE`` blocked, so that none is lost before there is somebody to hear it.
+    ``received`` is what came on ``orders`` before. Raises ``RfJobsError`` where the pool cannot start."""
     return _run(_Child(commission, table, orders, received, attach).main())
 
 
@@ -60,8 +60,9 @@ class _Child:
 
     async def main(self) -> int:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(NEXT_STAGE, self._on_next_stage)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, NEXT_STAGE])
         self._orders.setblocking(False)
         async with QueueManager(self._commission.settings) as manager:
             pool = WorkerPool(self._config, manager, table=self._table)
@@ -81,12 +82,12 @@ class _Child:
                 loop.remove_reader(self._orders.fileno())
         return 0
 
-    def _on_term(self) -> None:
+    def _on_next_stage(self) -> None:
         self._stops += 1
         (self._stop if self._stops == 1 else self._hurry).set()
 
     async def _shutdown(self, pool: WorkerPool) -> None:
-        """Stop in stages; a second SIGTERM skips the waiting."""
+        """Stop in stages; the second skips the waiting."""
         calm = asyncio.create_task(pool.shutdown())
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait([calm, hurry], return_when=asyncio.FIRST_COMPLETED)
@@ -96,7 +97,7 @@ class _Child:
         hurry.cancel()
 
     async def _retire(self, pool: WorkerPool) -> None:
-        """End once the running jobs have; a SIGTERM meanwhile is the first."""
+        """End once the running jobs have; a stop meanwhile is the first stage."""
         await pool.retire()
         self._stop.set()
 

@@ -14,7 +14,7 @@ import msgspec
 from rf_jobs.model.importing import import_modules
 from rf_jobs.words.errors import RfJobsError, WorkerError
 from rf_jobs.worker.child import run_child
-from rf_jobs.worker.commission import PROTOCOL, SIGNALS, Attach, Commission, Failure, equipment, receive
+from rf_jobs.worker.commission import NEXT_STAGE, PROTOCOL, SIGNALS, Attach, Commission, Failure, equipment, receive
 from rf_jobs.worker.config import QueueOrder
 from rf_jobs.worker.leases import LeaseTable
 
@@ -45,13 +45,15 @@ def main() -> None:
 def _serve(orders: socket.socket, table: int) -> int:
     for number in SIGNALS:  # a terminal sends them to all of the group; the supervisor passes on what they mean
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is held yet
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    stops = [signal.SIGTERM, NEXT_STAGE]
+    for number in stops:
+        signal.signal(number, signal.SIG_DFL)  # nothing is held yet
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [*SIGNALS, NEXT_STAGE])
     line, rest = receive(orders)
     commission = _read(line)
     sys.path += [each for each in commission.path if each not in sys.path]
     attach = _prepare(commission)
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     queues = QueueOrder(commission.worker.queues, commission.settings.jobs.default_queue).names
     return run_child(commission, LeaseTable.opened(table, commission.capacity, queues), orders, rest, attach)
 

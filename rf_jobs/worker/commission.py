@@ -28,7 +28,10 @@ from rf_jobs.worker.pool import WorkerPool
 PROTOCOL = 1
 """Of the commission, the orders and the lease table: raised when a child of another version could not work with them."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP)
-"""Those that the supervisor has a meaning for. Its children hear of them from it, by SIGTERM and by orders."""
+"""Those that the supervisor has a meaning for. Its children hear of them from it, by ``NEXT_STAGE`` and by orders."""
+NEXT_STAGE = signal.SIGUSR2
+"""To a child: stop, the second time at once. Not SIGTERM, which a child may get from elsewhere besides: systemd, say, sends it
+to all processes of a service, and the supervisor's own must not count as the second."""
 
 
 class Commission(msgspec.Struct, kw_only=True):

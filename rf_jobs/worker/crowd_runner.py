@@ -9,9 +9,12 @@ from types import TracebackType
 from typing import Any
 
 from rf_jobs.core.transitions import AttemptEnd
+from rf_jobs.model.crypto import Keyring
+from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import JobStarted
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.model.many import verdicts
+from rf_jobs.model.sealing import Guard
 from rf_jobs.words.errors import WorkerError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import Attempt, Crowd
@@ -38,13 +41,18 @@ class CrowdRunner(Runner):
         slow = []
         for member, outcome in outcomes.items():
             told = self._conclude(member, outcome, plans[member].policy)
-            if isinstance(outcome, Completed) or (member.entry is not None and not member.entry.has_failed):
+            if self._takes_no_time(member, outcome):
                 ended(member, await told)
             else:
                 slow.append(self._tell(member, told, ended))
         if slow:
             crowd.deadline = mono() + crowd.timeout
             await asyncio.gather(*slow)
+
+    def _takes_no_time(self, member: Attempt, outcome: Outcome) -> bool:
+        """Whether nothing is left to do for it but to tell the store."""
+        hook = member.entry is not None and member.entry.has_failed and not isinstance(outcome, Completed)
+        return not hook and (member.ctx is None or member.ctx.unsent is None)
 
     async def _tell(self, member: Attempt, told: Any, ended: Ended) -> None:
         ended(member, await told)
@@ -59,10 +67,10 @@ class CrowdRunner(Runner):
             member.begin()
             member.timeout, member.deadline = crowd.timeout, deadline
             member.ctx = self._context(member, _letter(member), policies[member])
-        again = [member for member in crowd.members if member.leased.again and member.ctx is not None]
-        if again:
-            found = await asyncio.gather(*(self._restore(member.ctx) for member in again if member.ctx is not None))
-            outcomes.update({member: unread for member, unread in zip(again, found, strict=True) if unread is not None})
+        kept = [(m, m.ctx) for m in crowd.members if m.ctx is not None and (m.leased.again or m.ctx.follows)]
+        if kept:
+            found = await asyncio.gather(*(self._restore(ctx) for _, ctx in kept))
+            outcomes.update({m: unread for (m, _), unread in zip(kept, found, strict=True) if unread is not None})
         crowd.deadline = deadline
         tells = self._bus.wants(JobStarted)
         for member in crowd.members:
@@ -92,6 +100,8 @@ class CrowdRunner(Runner):
             answers = [error] * len(going)
         finally:
             crowd.task = None
+        if len(going) > 1 and isinstance(answers[0], BaseException) and answers[-1] is answers[0]:
+            crowd.scrub = _Scrubber([self._guard(member, member.letter) for member in going])
         if crowd.stop:
             await self._swallowed(crowd)
         return [self._fate(member, answer) for member, answer in zip(going, answers, strict=True)]
@@ -115,11 +125,48 @@ class CrowdRunner(Runner):
                 value = await value
         return verdicts(value, len(members), entry.name)
 
+    def _guard(self, attempt: Attempt, letter: Envelope | None) -> Guard | None:
+        own = super()._guard(attempt, letter)
+        crowd = attempt.crowd
+        if own is None or letter is None or crowd is None or crowd.scrub is None:
+            return own
+        return _CrowdGuard(letter, attempt.job, self._protection.keyring, crowd.scrub)
+
     async def inside(self, member: Attempt, handle: Callable[[], Any]) -> Any:
         """Call ``handle`` inside the middlewares, as the member's run."""
         if member.ctx is None:
             raise WorkerError("only an attempt that was opened can run")
         return await self._middleware.run(member.ctx, member.job, handle)
+
+
+class _Scrubber:
+    """Takes what is sealed of any job of a crowd out of an error that all of them share."""
+
+    def __init__(self, guards: Sequence[Guard | None]) -> None:
+        self._guards = [guard for guard in guards if guard is not None]
+        self._known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> str:
+        if text not in self._known:
+            clean = text
+            for guard in self._guards:
+                clean = guard.scrub(clean)
+            self._known[text] = clean
+        return self._known[text]
+
+
+class _CrowdGuard(Guard):
+    """Of a job whose crowd failed as a whole: the error may quote its neighbours."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self, letter: Envelope, job: Any, keyring: Keyring, shared: Callable[[str], str]) -> None:
+        super().__init__(letter, job, keyring)
+        self._shared = shared
+
+    def scrub(self, text: str) -> str:
+        """``text`` with the sealed values of all of them masked."""
+        return self._shared(text)
 
 
 class _Layers:

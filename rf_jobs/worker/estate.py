@@ -57,7 +57,9 @@ class Estate:
                 ]
             self._store.run(self._store.commands.bye(worker))
         except RfJobsError as problem:
-            log.warning("could not hand back the jobs of process %d: %s; their leases will run out", member.pid, problem)
+            log.warning(
+                "could not hand back the jobs of process %d: %s; their leases will run out", member.pid, problem
+            )
 
     def beat(self, member: Member, *, quiet: bool) -> None:
         """A heartbeat of a living one, which is told how it went, and the news."""

@@ -155,11 +155,12 @@ class JobProcess:
     async def _receive(self) -> Frame:
         try:
             (size,) = FRAME.unpack(await self._reader.readexactly(FRAME.size))
-            return msgspec.json.decode(await self._reader.readexactly(size), type=Frame)
+            frame: Frame = msgspec.json.decode(await self._reader.readexactly(size), type=Frame)
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self._process.wait, 5)
             raise JobCrash(f"its process died {_cause(self._process.returncode)}") from None
+        return frame
 
     @property
     def alive(self) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.words.config_settings import WorkerSettings
 from rf_jobs.words.timing import mono
-from rf_jobs.worker.commission import Failure
+from rf_jobs.worker.commission import NEXT_STAGE, Failure
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
 from rf_jobs.worker.leases import QUIET, RUNNING, STUCK, LeaseTable, Pulse
 from rf_jobs.worker.orders import Order, OrderPipe
@@ -83,10 +83,10 @@ class Member:
         return self.pipe.send(order)
 
     def signal(self, count: int) -> None:
-        """Send it as many signals as the supervisor got, each once: the first two are SIGTERM, the third is SIGKILL."""
+        """Send it as many signals as the supervisor got, each once: the third is SIGKILL."""
         while self.signals < count and self.process.returncode is None:
             self.signals += 1
-            os.kill(self.pid, signal.SIGTERM if self.signals < 3 else signal.SIGKILL)
+            os.kill(self.pid, NEXT_STAGE if self.signals < 3 else signal.SIGKILL)
             self.leaving = self.leaving or mono()
 
     def kill(self) -> None:

@@ -128,5 +128,5 @@ def _private_folder() -> Path:
     if len(str(folder)) > MAX_PATH:
         with contextlib.suppress(OSError):
             folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="rf-jobs-", dir="/tmp"))  # noqa: S108 (a name that nobody can guess, mode 700)
+        folder = Path(tempfile.mkdtemp(prefix="rf-jobs-", dir="/tmp"))
     return folder

@@ -359,11 +359,6 @@ class WorkerPool:
 
     # --- health --------------------------------------------------------------------------------------------------
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it has started and was not told to stop."""
-        return self._state == RUNNING
-
     def stalled(self) -> str:
         """Why the worker makes no progress; '' while it does. Readiness means progress, not that the process is up."""
         if self._state == QUIET:

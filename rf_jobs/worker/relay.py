@@ -146,7 +146,9 @@ class Relay:
             large = await manager.offload.store_large(large)
         rows = iter(items)
         for chunk in chunks(large):
-            said = await manager.lifecycle.apply(transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS)
+            said = await manager.lifecycle.apply(
+                transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS
+            )
             for at, seq in enumerate(islice(rows, len(chunk))):
                 code, detail = said.get(at, ("", ""))
                 if code in transitions.REFUSED_DISPATCH and code != "dropped":

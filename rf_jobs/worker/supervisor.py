@@ -92,7 +92,7 @@ class Supervisor:
             self._page = Page(self._page_module, self._settings, host, port, self._starter)
         for end in self._wakeup:
             end.setblocking(False)
-        previous = {s: signal.signal(s, self._on_signal) for s in STOP_SIGNALS}
+        previous: dict[int, Any] = {s: signal.signal(s, self._on_signal) for s in STOP_SIGNALS}
         for number, handler in ((signal.SIGHUP, self._on_hang_up), (signal.SIGTSTP, self._on_quiet)):
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup, and programs with a meaning of their own, keep it
                 previous[number] = signal.signal(number, handler)
@@ -188,7 +188,12 @@ class Supervisor:
             elif place.successor is not None:
                 if place.successor.ready_at:
                     self._hand_over(place)
-            elif not self._quiet and place.predecessor is None and now >= place.start_at and (why := member.worn_out(now)):
+            elif (
+                not self._quiet
+                and place.predecessor is None
+                and now >= place.start_at
+                and (why := member.worn_out(now))
+            ):
                 self._relieve(member, why)
 
     def _report(self, now: float) -> None:
@@ -263,13 +268,15 @@ class Supervisor:
             self._estate.settle(member, held, cause)
         member.close()
         if expected:
-            self._ends["stopped" if member.signals else "rolled" if member.why == "rolling restart" else "recycled"] += 1
+            self._ends[
+                "stopped" if member.signals else "rolled" if member.why == "rolling restart" else "recycled"
+            ] += 1
             return
         if not member.ready_at:
             why = f"did not start: {failure.message}" if failure is not None else f"died at its start ({cause})"
             self._could_not_start(place, why, failure.error() if failure is not None else None)
             return
-        self._ends["crashed"] += 1
+        self._ends["crashed" if code else "stopped"] += 1
         if code == 0 or mono() - member.ready_at > HEALTHY_AFTER_SECONDS:
             place.recovered()
         else:

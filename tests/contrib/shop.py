@@ -29,7 +29,6 @@ class Order(Base):
 outbox = Outbox(Base.metadata)
 
 
-
 class Deadly:
     """A source whose process is killed after its first push, before the rows are gone."""
 

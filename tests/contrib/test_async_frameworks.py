@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
@@ -11,19 +14,21 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvicorn
 from aiohttp import web
 from fastapi import FastAPI
-from starlette.testclient import TestClient
+from starlette.requests import HTTPConnection
 
 import rf_jobs
 from rf_jobs import BackendError, Queue, QueueManager, events
 from rf_jobs.client.queue import default_manager
 from rf_jobs.contrib.aiohttp import JOBS, jobs
-from rf_jobs.contrib.fastapi import Jobs, lifespan
+from rf_jobs.contrib.fastapi import Jobs, lifespan, manager_of
 from rf_jobs.words.errors import ConfigError
 from tests.contrib.web import ask, free_port, serving
 from tests.support.jobs import QUEUE, Add
-from tests.support.processes import process, rf_jobs as command, said
+from tests.support.processes import process, said
+from tests.support.processes import rf_jobs as command
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -53,7 +58,6 @@ def test_served_for_real(framework: str, redis_url: str, tmp_path: Path) -> None
 
 def test_a_server_that_cannot_be_used_keeps_the_application_from_starting(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "uvicorn", "examples.fastapi_app:app", "--port", str(free_port())]
-    import os
 
     env = {**os.environ, "RF_JOBS_REDIS_URL": NOWHERE}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
@@ -64,7 +68,18 @@ def test_a_server_that_cannot_be_used_keeps_the_application_from_starting(tmp_pa
 # --- FastAPI -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_default_queue_uses_the_same_manager(redis_url: str) -> None:
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncGenerator[aiohttp.ClientSession, None]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{listening.getsockname()[1]}") as http:
+            yield http
+        server.should_exit = True
+        await running
+
+
+async def test_the_default_queue_uses_the_same_manager(redis_url: str) -> None:
     seen: list[str] = []
 
     @asynccontextmanager
@@ -82,8 +97,8 @@ def test_the_default_queue_uses_the_same_manager(redis_url: str) -> None:
         await Queue.dispatch(Add(a=1, b=2))
         return {"same": default_manager() is jobs, "size": await jobs.size(QUEUE)}
 
-    with TestClient(app) as client:
-        assert client.post("/").json() == {"same": True, "size": 2}
+    async with served(app) as http:
+        assert await (await http.post("/")).json() == {"same": True, "size": 2}
     assert seen == ["in", "tests.support.jobs:Add", "tests.support.jobs:Add", "out"]
 
 
@@ -96,18 +111,20 @@ async def test_a_manager_of_ones_own_stays_open(redis_url: str) -> None:
         assert not manager.store.closed
 
 
-def test_without_the_lifespan(redis_url: str) -> None:
+async def test_without_the_lifespan() -> None:
     app = FastAPI()
 
     @app.post("/")
     async def add(jobs: Jobs) -> None: ...
 
-    with TestClient(app) as client, pytest.raises(ConfigError, match=r"make it with FastAPI\(lifespan=lifespan\(\)\)"):
-        client.post("/")
+    async with served(app) as http:
+        assert (await http.post("/")).status == 500
+    with pytest.raises(ConfigError, match=r"make it with FastAPI\(lifespan=lifespan\(\)\)"):
+        manager_of(HTTPConnection({"type": "http", "app": app}))
 
 
 async def test_a_bad_url() -> None:
-    with pytest.raises(ConfigError, match="jobs.redis_url is 'nonsense'"):
+    with pytest.raises(ConfigError, match=r"jobs\.redis_url is 'nonsense'"):
         async with lifespan("nonsense")(FastAPI()):
             pass
 

@@ -31,7 +31,11 @@ def env(database: tuple[str, str], redis_url: str) -> dict[str, str]:
 
 
 def environment(url: str, redis_url: str) -> dict[str, str]:
-    settings = {"redis_url": redis_url, "worker": {"queues": ["site"], "max_concurrent_jobs": 1}, "telemetry": {"tracing": False}}
+    settings = {
+        "redis_url": redis_url,
+        "worker": {"queues": ["site"], "max_concurrent_jobs": 1},
+        "telemetry": {"tracing": False},
+    }
     return {
         "DJANGO_SETTINGS_MODULE": MODULE, "TEST_DATABASE_URL": url, "TEST_RF_JOBS": json.dumps(settings),
         "PYTHONWARNINGS": "error::RuntimeWarning",
@@ -57,7 +61,10 @@ def shell(env: dict[str, str], code: str) -> str:
 def command(env: dict[str, str], tmp_path: Path, *words: str) -> Generator[Path]:
     log = tmp_path / words[0]
     with process(sys.executable, "-m", "django", *words, log=log, env=env) as running:
-        wait_until(lambda: "serves" in log.read_text() or "starts" in log.read_text() or running.poll() is not None, "it starts")
+        wait_until(
+            lambda: "serves" in log.read_text() or "starts" in log.read_text() or running.poll() is not None,
+            "it starts",
+        )
         assert running.poll() is None, log.read_text()
         yield log
     assert running.returncode == 0, log.read_text()
@@ -65,19 +72,33 @@ def command(env: dict[str, str], tmp_path: Path, *words: str) -> Generator[Path]
 
 def test_a_site_on_a_server_that_forks(env: dict[str, str], redis_url: str, tmp_path: Path) -> None:
     port = free_port()
-    gunicorn = ("gunicorn", "--preload", "--workers", "2", "--bind", f"127.0.0.1:{port}", "--no-control-socket", "tests.contrib.site.wsgi")
+    gunicorn = (
+        "gunicorn",
+        "--preload",
+        "--workers",
+        "2",
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--no-control-socket",
+        "tests.contrib.site.wsgi",
+    )
     with serving(*gunicorn, port=port, log=tmp_path / "gunicorn", env=env) as url:
         answers = [ask(f"{url}/orders/{number}") for number in range(12)]
         failed = [ask(f"{url}/orders/{number}?fail") for number in range(12, 16)]
-        with command(env, tmp_path, "rf_jobs_worker"), command(env, tmp_path, "rf_jobs_outbox"):
-            with sync.QueueManager(redis_url) as manager:
-                count = 1 + 12 * 4 + 4 * 2
-                wait_until(lambda: manager.counts("site")["completed"] >= count, "all have run", 60)
-                assert manager.counts("site")["completed"] == count
-                assert ask(f"{url}/jobs/{answers[-1]['outbox']}") == {"result": 12}
-                assert {manager.job(each[how]).state for each in answers for how in ("now", "default", "commit", "outbox")} == {"completed"}
-                assert "outbox" in manager.job(answers[0]["outbox"]).tags
-                known = {str(record.id) for record in manager._run(lambda m: _all(m))}
+        with (
+            command(env, tmp_path, "rf_jobs_worker"),
+            command(env, tmp_path, "rf_jobs_outbox"),
+            sync.QueueManager(redis_url) as manager,
+        ):
+            count = 1 + 12 * 4 + 4 * 2
+            wait_until(lambda: manager.counts("site")["completed"] >= count, "all have run", 60)
+            assert manager.counts("site")["completed"] == count
+            assert ask(f"{url}/jobs/{answers[-1]['outbox']}") == {"result": 12}
+            assert {
+                manager.job(each[how]).state for each in answers for how in ("now", "default", "commit", "outbox")
+            } == {"completed"}
+            assert "outbox" in manager.job(answers[0]["outbox"]).tags
+            known = {str(record.id) for record in manager._run(_all)}
     assert not known & {each[how] for each in failed for how in ("commit", "outbox")}
     assert known >= {each[how] for each in failed for how in ("now", "default")}
 
@@ -119,7 +140,10 @@ def test_broken_connections_are_closed(pg_server: Postgres, pg: str, redis_url: 
     [
         ({"redis_urll": "redis://x"}, "RF_JOBS has the unknown setting 'redis_urll'; did you mean 'redis_url'?"),
         ({"worker": 3}, "RF_JOBS['worker'] is 3; give a mapping"),
-        ({"worker": {"proceses": 2}}, "RF_JOBS has the unknown setting 'worker.proceses'; did you mean 'worker.processes'?"),
+        (
+            {"worker": {"proceses": 2}},
+            "RF_JOBS has the unknown setting 'worker.proceses'; did you mean 'worker.processes'?",
+        ),
         ({"max_attempts": 0}, "jobs.max_attempts is 0 (from argument)"),
         ([], "RF_JOBS is []; give a mapping"),
     ],

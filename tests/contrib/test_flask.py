@@ -19,7 +19,11 @@ from tests.support.processes import ROOT, process, said, wait_until
 
 
 def environment(redis_url: str) -> dict[str, str]:
-    return {"TEST_RF_JOBS": json.dumps({"redis_url": redis_url, "worker": {"queues": ["flask"]}, "telemetry": {"tracing": False}})}
+    return {
+        "TEST_RF_JOBS": json.dumps(
+            {"redis_url": redis_url, "worker": {"queues": ["flask"]}, "telemetry": {"tracing": False}}
+        )
+    }
 
 
 def test_a_site_on_a_server_that_forks(redis_url: str, tmp_path: Path) -> None:
@@ -42,7 +46,17 @@ def test_a_site_on_a_server_that_forks(redis_url: str, tmp_path: Path) -> None:
 
 
 def test_options_override_the_configuration(redis_url: str) -> None:
-    command = [sys.executable, "-m", "flask", "--app", "tests.contrib.flask_site", "rf-jobs", "worker", "--max-attempts", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "flask",
+        "--app",
+        "tests.contrib.flask_site",
+        "rf-jobs",
+        "worker",
+        "--max-attempts",
+        "0",
+    ]
     env = {**os.environ, **environment(redis_url)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
@@ -57,5 +71,8 @@ def test_bad_input() -> None:
     app.config["RF_JOBS"] = {"queus": ["a"]}
     with pytest.raises(ConfigError, match=r"app.config\['RF_JOBS'\] has the unknown setting 'queus'"):
         RfJobs(app)
-    with app.app_context(), pytest.raises(ConfigError, match="the application 'site' has no queue manager; call jobs.init_app"):
+    with (
+        app.app_context(),
+        pytest.raises(ConfigError, match=r"the application 'site' has no queue manager; call jobs\.init_app"),
+    ):
         _ = RfJobs().manager

@@ -91,7 +91,9 @@ with Session(engine) as session:
     session.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", code, database[0]], cwd=ROOT, check=False, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, database[0]], cwd=ROOT, check=False, capture_output=True, timeout=60
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(rows(engine)) == 1
     with engine.connect() as connection:
@@ -216,7 +218,9 @@ async def test_a_server_that_dies_and_comes_back(database: tuple[str, str], engi
 # --- several ---------------------------------------------------------------------------------------------------------
 
 
-async def test_several_relays_share_the_rows(engine: sa.Engine, database: tuple[str, str], manager: QueueManager) -> None:
+async def test_several_relays_share_the_rows(
+    engine: sa.Engine, database: tuple[str, str], manager: QueueManager
+) -> None:
     ids = write(engine, 400)
     sources = [outbox.source(engine) for _ in range(3)]
     relays = [Relay(manager, source, batch=20) for source in sources]
@@ -257,7 +261,9 @@ async def test_a_relay_is_started_once(source: Any, manager: QueueManager) -> No
             await relay.__aenter__()
 
 
-async def test_a_relay_that_is_cancelled_leaves_no_transaction_open(engine: sa.Engine, source: Any, manager: QueueManager) -> None:
+async def test_a_relay_that_is_cancelled_leaves_no_transaction_open(
+    engine: sa.Engine, source: Any, manager: QueueManager
+) -> None:
     write(engine, 200)
     for _ in range(20):
         running = asyncio.create_task(Relay(manager, source, batch=5).run())

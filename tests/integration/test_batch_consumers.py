@@ -16,6 +16,7 @@ from opentelemetry import trace
 
 from rf_jobs import (
     Discard,
+    Encrypted,
     Fail,
     Job,
     JobContext,
@@ -27,11 +28,12 @@ from rf_jobs import (
     WorkerConfig,
     WorkerPool,
 )
-from rf_jobs.model.events import Event, JobCompleted, JobDied, JobReleased, JobsFetched, JobStarted
+from rf_jobs.model.events import Event, JobCompleted, JobDied, JobReclaimed, JobReleased, JobsFetched, JobStarted
 from rf_jobs.model.middleware import Handle
 from rf_jobs.words.errors import JobError
 from rf_jobs.words.timing import mono
 from tests.support.jobs import Pids
+from tests.support.sealed import key, settings
 from tests.support.tracing import at, attribute, context, lab, seen
 from tests.support.waiting import until
 
@@ -207,6 +209,21 @@ async def test_those_that_wait_take_no_slot(manager: QueueManager) -> None:
         assert Recorded.calls == []
         await manager.dispatch(Five(n=4))
         await in_state(manager, "completed", 6)
+
+
+class Patient(Recorded, many=3, many_wait=2.5):
+    @classmethod
+    async def handle_many(cls, jobs: list[Self], ctxs: list[JobContext]) -> list[int]:
+        return [ctx.attempt for ctx in ctxs]
+
+
+async def test_those_that_wait_keep_their_leases(manager: QueueManager) -> None:
+    taken: list[Event] = []
+    manager.bus.subscribe(JobReclaimed, taken.append)
+    async with WorkerPool(WorkerConfig(queues=[QUEUE], lease=1, sleep=5), manager):
+        ids = await manager.dispatch_many([Patient(), Patient()])
+        assert [await manager.wait(each, 20) for each in ids] == [1, 1]
+    assert taken == []
 
 
 async def test_a_value_for_each(manager: QueueManager, pool: WorkerPool) -> None:
@@ -404,3 +421,29 @@ async def test_a_suspect_runs_alone_in_a_process_of_its_own(manager: QueueManage
     client.hset(key, mapping={"state": "ready", "crashes": "2", "epoch": "1", "attempt": "0"})
     async with WorkerPool(config(), manager):
         assert await manager.wait(job_id, 30) != os.getpid()
+
+
+class Confidential(Job, queue=QUEUE, many=3, many_wait=LONG, max_attempts=1):
+    secret: Encrypted[str]
+
+    @classmethod
+    async def handle_many(cls, jobs: list[Self], ctxs: list[JobContext]) -> None:
+        raise ValueError(f"the bulk request was refused: {[job.secret for job in jobs]}")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_an_error_of_all_shows_nobodys_secrets(redis_url: str, wrapped: bool) -> None:
+    class Passes(Middleware):
+        async def around(self, ctx: JobContext, job: Any, handle: Handle) -> Any:
+            return await handle()
+
+    target = settings(redis_url, key("k1"))
+    layers = [Passes()] if wrapped else []
+    async with QueueManager(target, middleware=layers) as manager, WorkerPool(config(), manager):
+        secrets = [f"canary-{n}-{'x' * n}" for n in range(3)]
+        ids = await manager.dispatch_many([Confidential(secret=secret) for secret in secrets])
+        for record in await ended(manager, ids):
+            assert record.last_error is not None
+            told = record.last_error.message + record.last_error.traceback
+            assert "the bulk request was refused" in told
+            assert "canary" not in told

@@ -16,7 +16,7 @@ from rf_jobs.store.embedded import EmbeddedServer
 from tests.support.processes import ROOT, process, said
 
 PAGE = ROOT / "docs" / "cli.md"
-LONG = {"dev": "serves", "worker": "serves", "exporter": "metrics of"}
+LONG = {"dev": "serves", "worker": "serves", "exporter": "metrics of", "scheduler": "runs, with"}
 """Commands that run until they are told to stop, and what they say once they do."""
 MAY_SAY_NO = ("doctor",)
 

@@ -91,7 +91,7 @@ async def dispatch_as(
     """A job as another release, or another language, would have put it there."""
     job_id = str(await manager.dispatch(MailBefore(to="x")).delay(3600))
     key = manager.store.keys.of("job", job_id)
-    letter = json.loads(await client.get(key))
+    letter = json.loads(await client.get(key) or "")
     letter |= {"job": name, "args": json.loads(args), "ver": version}
     await client.set(key, json.dumps(letter))
     await client.zadd(manager.store.keys.of("later", QUEUE), {job_id: 1})

@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -25,7 +25,7 @@ from rf_jobs import (
 )
 from rf_jobs.model.events import DispatchRejected, Event, JobDied, JobParked, JobUnparked
 from rf_jobs.telemetry.logs import LifecycleLog
-from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings
+from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings, stored, write
 from tests.support.waiting import until
 
 K1, K2 = key("k1"), key("k2")
@@ -41,25 +41,22 @@ async def working(target: Settings) -> AsyncIterator[QueueManager]:
 def all_bytes(url: str) -> bytes:
     """Whatever the server holds."""
     with redis.Redis.from_url(url) as client:
-        return b"\n".join(client.dump(name) or b"" for name in client.keys("*")) + b"\n".join(_values(client))
+        return b"\n".join(_flat([_value(client, name) for name in client.scan_iter("*")]))
 
 
-def _values(client: redis.Redis) -> list[bytes]:
-    """Dumps are compressed: these are not."""
-    found: list[bytes] = []
-    for name in client.keys("*"):
-        kind = client.type(name)
-        if kind == b"string":
-            found.append(client.get(name) or b"")
-        elif kind == b"hash":
-            found += [part for pair in client.hgetall(name).items() for part in pair]
-        elif kind == b"list":
-            found += client.lrange(name, 0, -1)
-        elif kind == b"set":
-            found += list(client.smembers(name))
-        elif kind == b"zset":
-            found += client.zrange(name, 0, -1)
-    return found
+def _value(client: redis.Redis, name: Any) -> Any:
+    readers: dict[bytes, Any] = {
+        b"string": lambda: client.get(name), b"hash": lambda: client.hgetall(name), b"list": lambda: client.lrange(name, 0, -1),
+        b"set": lambda: client.smembers(name), b"zset": lambda: client.zrange(name, 0, -1),
+    }  # fmt: skip
+    return [name, readers[cast("bytes", client.type(name))]()]
+
+
+def _flat(value: Any) -> list[bytes]:
+    if isinstance(value, bytes):
+        return [value]
+    inner = [part for pair in value.items() for part in pair] if isinstance(value, dict) else value or ()
+    return [part for each in inner for part in _flat(each)]
 
 
 def hides(data: bytes | str) -> bool:
@@ -210,40 +207,43 @@ async def test_keys_are_rotated(redis_url: str) -> None:
         assert await manager.wait(old[0], 10) == "old again"
         assert await manager.wait(old[1], 10) == [1, 3, None, "A"]
         assert await manager.wait(new, 10) == "new again"
-        stored = await manager.store.run(manager.store.commands.kept("result", str(old[0])))
-        assert stored is not None
-        assert stored.startswith(b"sealed:k2#"), "what is sealed now is sealed with the first key"
+        kept = await manager.store.run(manager.store.commands.kept("result", str(old[0])))
+        assert kept is not None
+        assert kept.startswith(b"sealed:k2#"), "what is sealed now is sealed with the first key"
 
 
 async def tamper(manager: QueueManager, job_id: UUID, change: Any) -> None:
     """Rewrite a job's envelope."""
-    name = manager.store.keys.of("job", str(job_id))
-    letter = json.loads(await manager.store.client.get(name))
+    letter = json.loads(await stored(manager, job_id))
     change(letter)
-    await manager.store.client.set(name, json.dumps(letter))
+    await write(manager, job_id, json.dumps(letter).encode())
 
 
 async def test_what_was_tampered_with_is_a_dead_letter(redis_url: str) -> None:
     async with QueueManager(settings(redis_url, K1)) as manager:
         ids = await manager.dispatch_many([Patient(number=at, name=f"{CANARY}{at}") for at in range(6)])
         others = await manager.dispatch_many([Secret(text=CANARY), Secret(text=CANARY)])
-        whole = json.loads(await manager.store.client.get(manager.store.keys.of("job", str(others[0]))))
-        first = json.loads(await manager.store.client.get(manager.store.keys.of("job", str(ids[0]))))
+        whole = json.loads(await stored(manager, others[0]))
+        first = json.loads(await stored(manager, ids[0]))
 
         def flip(letter: Any) -> None:
             box = letter["args"]["name"]
             letter["args"]["name"] = box[:20] + ("A" if box[20] != "A" else "B") + box[21:]
 
         await tamper(manager, ids[0], flip)
-        await tamper(manager, ids[1], lambda letter: letter["args"].update(name=first["args"]["name"]))  # of another job
-        await tamper(manager, ids[2], lambda letter: letter["args"].update(history=letter["args"]["name"]))  # another field
+        await tamper(
+            manager, ids[1], lambda letter: letter["args"].update(name=first["args"]["name"])
+        )  # of another job
+        await tamper(
+            manager, ids[2], lambda letter: letter["args"].update(history=letter["args"]["name"])
+        )  # another field
         await tamper(manager, ids[3], lambda letter: letter["args"].update(name="no base64!"))
         await tamper(manager, ids[4], lambda letter: letter["args"].update(name=7))
         await tamper(manager, ids[5], lambda letter: letter["args"].pop("name"))
         await tamper(manager, others[1], lambda letter: letter.update(args=whole["args"]))
         async with WorkerPool(CONFIG, manager):
             for each in [*ids, others[1]]:
-                with pytest.raises(ExecutionFailed, match="is a dead letter after 1 attempts.*TamperedPayload"):
+                with pytest.raises(ExecutionFailed, match=r"is a dead letter after 1 attempts.*TamperedPayload"):
                     await manager.wait(each, 10)
                 assert (await manager.job(each)).reason == "tampered"
             assert await manager.wait(others[0], 10) == f"{CANARY} again"
@@ -266,9 +266,9 @@ async def test_a_job_from_before_its_class_was_encrypted_still_runs(redis_url: s
             await until(parked, "its result could not be sealed, so it is parked")
         async with WorkerPool(CONFIG, manager):
             assert await manager.wait(job_id, 10) == f"{CANARY} again"
-        stored = await manager.store.run(manager.store.commands.kept("result", str(job_id)))
-        assert stored is not None
-        assert stored.startswith(b"sealed:"), "what becomes of it is sealed"
+        kept = await manager.store.run(manager.store.commands.kept("result", str(job_id)))
+        assert kept is not None
+        assert kept.startswith(b"sealed:"), "what becomes of it is sealed"
 
 
 async def test_the_same_job_sent_again_is_the_same_job(redis_url: str) -> None:
@@ -293,9 +293,9 @@ async def test_a_consumer_by_hand_opens_and_seals(redis_url: str) -> None:
         assert leased.job == Secret(text=CANARY)
         await leased.complete({"for": CANARY})
         assert await manager.wait(ids[0], 5) == {"for": CANARY}
-        stored = await manager.store.run(manager.store.commands.kept("result", str(ids[0])))
-        assert stored is not None
-        assert hides(stored)
+        kept = await manager.store.run(manager.store.commands.kept("result", str(ids[0])))
+        assert kept is not None
+        assert hides(kept)
 
 
 class Quotes(Job, queue=QUEUE, name="sealed:Quotes", max_attempts=1, encrypt=True):

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Generator
@@ -18,13 +20,23 @@ import yaml
 from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.words.config import load_settings
 from tests.support.commands import check_command
+from tests.support.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 GUIDES = [*sorted((ROOT / "docs/guides").glob("*.md")), ROOT / "docs/troubleshooting.md"]
 PAGES = [ROOT / "README.md", ROOT / "examples/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LONG = ("dev", "worker")
+LONG = ("dev", "worker", "scheduler")
 """Commands that run until they are told to stop."""
 MAY_SAY_NO = ("doctor",)
+PROGRAMS = {
+    "rf-jobs": "-m rf_jobs",
+    "python": "",
+    "flask": "-m flask",
+    "gunicorn": "-m gunicorn",
+    "uvicorn": "-m uvicorn",
+}
+PORT = re.compile(r"\b80\d\d\b")
+"""A port of a page; the reader uses a free one instead."""
 
 named = pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 
@@ -40,8 +52,9 @@ class Reader:
     def __init__(self, folder: Path, redis_url: str) -> None:
         self.folder = folder
         self.running: list[subprocess.Popen[str]] = []
+        self.ports: dict[str, str] = {}
         (folder / "bin").mkdir()
-        for name, what in (("rf-jobs", "-m rf_jobs"), ("python", "")):
+        for name, what in PROGRAMS.items():
             (folder / "bin" / name).write_text(f'#!/bin/sh\nexec {sys.executable} {what} "$@"\n')
             (folder / "bin" / name).chmod(0o755)
         self.env = {
@@ -56,12 +69,22 @@ class Reader:
 
     def write(self, text: str) -> None:
         """A file, whose name stands in its first line."""
-        name = re.match(r"# ([\w-]+\.\w+)\n", text)
+        name = re.match(r"# ([\w/-]+\.\w+)\n", text)
         assert name is not None, text
+        (self.folder / name[1]).parent.mkdir(exist_ok=True)
         (self.folder / name[1]).write_text(text)
+
+    def _on_free_ports(self, line: str) -> str:
+        for port in PORT.findall(line):
+            self.ports.setdefault(port, str(free_port()))
+        return PORT.sub(lambda found: self.ports[found[0]], line)
 
     def enter(self, line: str) -> None:
         """One line at the terminal."""
+        line = self._on_free_ports(line)
+        if line.endswith(" &"):
+            self._start(line.removesuffix(" &"))
+            return
         word = line.split()[1]
         if word in LONG:
             process = subprocess.Popen(line.split(), cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True)
@@ -75,6 +98,20 @@ class Reader:
         allowed = (0, 1) if word in MAY_SAY_NO else (0,)
         assert done.returncode in allowed, (line, done.stdout, done.stderr)
 
+    def _start(self, line: str) -> None:
+        """What goes on in the background; a server, until it listens."""
+        process = subprocess.Popen(shlex.split(line), cwd=self.folder, env=self.env, text=True)
+        self.running.append(process)
+        ours = [port for port in self.ports.values() if re.search(rf"\b{port}\b", line)]
+
+        def listens() -> bool:
+            assert process.poll() is None, f"it has ended: {line}"
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", int(ours[0]))) == 0
+
+        if ours:
+            wait_until(listens, f"it listens: {line}")
+
     def _use_the_server_of(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for said in process.stdout:
@@ -84,13 +121,22 @@ class Reader:
         pytest.fail("dev did not say where its server is")
 
     def close(self) -> None:
-        for process in self.running:
+        for process in reversed(self.running):
             process.send_signal(signal.SIGINT)
         for process in self.running:
             process.communicate(timeout=60)
         if (self.folder / ".rf-jobs" / "server").exists():
             EmbeddedServer.start(self.folder / ".rf-jobs" / "server").stop()
-        assert [process.returncode for process in self.running] == [0] * len(self.running)
+        # uvicorn ends by the signal that it was sent.
+        assert {process.returncode for process in self.running} <= {0, -signal.SIGINT}
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

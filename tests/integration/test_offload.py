@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from uuid import UUID
 
 import pytest
 
@@ -30,7 +31,7 @@ from rf_jobs import (
 )
 from rf_jobs.model.events import DispatchRejected, JobSnoozed
 from rf_jobs.worker import runner
-from tests.support.sealed import CANARY, QUEUE, Bulky, BulkySecret, files_of, key, settings
+from tests.support.sealed import CANARY, QUEUE, Bulky, BulkySecret, files_of, key, settings, stored, write
 from tests.support.waiting import until
 
 K1, S1 = key("k1"), key("s1")
@@ -39,7 +40,7 @@ BLOB = CANARY * 500
 """About 7 kB."""
 
 
-class Gone(Exception):
+class Gone(Exception):  # noqa: N818 (as the service calls it)
     """As boto's ``ClientError`` says it."""
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class Body:
         self._data = data
         self.closed = False
 
-    async def __aenter__(self) -> Body:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -106,8 +107,8 @@ async def working(target: Settings, **options: Any) -> AsyncIterator[QueueManage
         yield manager
 
 
-async def letter_of(manager: QueueManager, job_id: object) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(await manager.store.client.get(manager.store.keys.of("job", str(job_id))))
+async def letter_of(manager: QueueManager, job_id: UUID) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await stored(manager, job_id))
     return found
 
 
@@ -121,7 +122,9 @@ async def test_a_large_payload_goes_to_the_folder_and_comes_back(redis_url: str,
         assert file.name == letter["off"]["ref"]
         assert json.loads(file.read_bytes()) == {"blob": BLOB}
         assert "off" not in await letter_of(manager, small)
-        assert (await manager.job(large)).payload == f"(offloaded: {letter['off']['size']} bytes in the payload store, {file.name})"
+        assert (
+            await manager.job(large)
+        ).payload == f"(offloaded: {letter['off']['size']} bytes in the payload store, {file.name})"
         async with WorkerPool(CONFIG, manager):
             assert (await manager.wait(small, 10), await manager.wait(large, 10)) == (1, len(BLOB))
 
@@ -141,7 +144,7 @@ async def test_an_object_service_keeps_payloads(redis_url: str) -> None:
     bucket = Bucket()
     async with working(offloading(redis_url, None), payloads=ObjectPayloads(bucket, "jobs", "here/")) as manager:
         job_id = await manager.dispatch(Bulky(blob=BLOB))
-        assert [name for _, name in bucket.objects][0].startswith(f"here/{job_id}.")
+        assert next(name for _, name in bucket.objects).startswith(f"here/{job_id}.")
         assert await manager.wait(job_id, 10) == len(BLOB)
         assert [body.closed for body in bucket.bodies] == [True]
         assert await manager.sweep_payloads() == 1
@@ -207,14 +210,13 @@ async def test_a_dispatch_that_never_came_leaves_nothing(redis_url: str, tmp_pat
 
 
 async def test_a_worker_sweeps_by_itself(redis_url: str, tmp_path: Path) -> None:
-    async with QueueManager(offloading(redis_url, tmp_path)) as manager:
-        async with WorkerPool(CONFIG, manager) as pool:
-            assert await manager.dispatch(Bulky(blob=BLOB)).result(10) == len(BLOB)
-            await pool._caretaker.round()
-            assert len(files_of(tmp_path)) == 1, "not in every round"
-            manager.offload._swept -= 60
-            await pool._caretaker.round()
-            assert files_of(tmp_path) == []
+    async with QueueManager(offloading(redis_url, tmp_path)) as manager, WorkerPool(CONFIG, manager) as pool:
+        assert await manager.dispatch(Bulky(blob=BLOB)).result(10) == len(BLOB)
+        await pool._caretaker.round()
+        assert len(files_of(tmp_path)) == 1, "not in every round"
+        manager.offload._swept -= 60
+        await pool._caretaker.round()
+        assert files_of(tmp_path) == []
 
 
 async def test_a_missing_payload_is_a_dead_letter_that_can_be_replayed(redis_url: str, tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ async def test_a_missing_payload_is_a_dead_letter_that_can_be_replayed(redis_url
         (file,) = files_of(tmp_path)
         away = file.rename(tmp_path / "away")
         async with WorkerPool(CONFIG, manager):
-            with pytest.raises(ExecutionFailed, match="PayloadLost.*is not in the payload store"):
+            with pytest.raises(ExecutionFailed, match=r"PayloadLost.*is not in the payload store"):
                 await manager.wait(job_id, 10)
             assert (await manager.job(job_id)).reason == "payload_lost"
             away.rename(file)
@@ -239,7 +241,7 @@ async def test_a_damaged_payload_is_a_dead_letter(redis_url: str, tmp_path: Path
         data = file.read_bytes()
         file.write_bytes(data.replace(b"c", b"d", 1) if how is None else how)
         async with WorkerPool(CONFIG, manager):
-            with pytest.raises(ExecutionFailed, match="PayloadLost.*is not what was stored"):
+            with pytest.raises(ExecutionFailed, match=r"PayloadLost.*is not what was stored"):
                 await manager.wait(job_id, 10)
 
 
@@ -249,9 +251,9 @@ async def test_another_jobs_payload_is_not_loaded(redis_url: str, tmp_path: Path
         for ref in ((await letter_of(manager, others))["off"], {"ref": "../../etc/passwd", "size": 1, "sha256": "0"}):
             letter = await letter_of(manager, mine)
             letter["off"] = ref
-            await manager.store.client.set(manager.store.keys.of("job", str(mine)), json.dumps(letter))
+            await write(manager, mine, json.dumps(letter).encode())
             async with WorkerPool(CONFIG, manager):
-                with pytest.raises(ExecutionFailed, match="PayloadLost.*another job's"):
+                with pytest.raises(ExecutionFailed, match=r"PayloadLost.*another job's"):
                     await manager.wait(mine, 10)
                 await manager.wait(others, 10)
             assert await manager.retry_failed(mine)

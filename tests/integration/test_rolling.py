@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rf_jobs import QueueManager
@@ -170,6 +171,25 @@ async def test_quiet_takes_no_more_jobs_and_lets_run_what_runs(manager: QueueMan
         assert (await waits.result(20))[1] != quiet.pid
 
 
+async def test_a_stop_that_reaches_all_processes_at_once_is_one_stop(manager: QueueManager, tmp_path: Path) -> None:
+    """As systemd sends it to a service, or a container's init to a group."""
+    deploy(tmp_path, "one")
+    async with supervised(manager, tmp_path, "--shutdown-timeout-seconds", "60") as worker:
+        await worker.workers("running")
+        stays = await manager.dispatch(Stay(go=str(tmp_path / "go"))).handle()
+        await until(lambda: _runs(manager), "the job runs")
+        supervisor = psutil.Process(worker.program.pid)
+        for each in [*supervisor.children(recursive=True), supervisor]:
+            each.terminate()
+        await worker.workers("stopping")
+        (tmp_path / "go").touch()
+        assert await stays.result(20) == "one"
+        assert await worker.ends() == 0
+        record = await stays.record()
+        assert (record.attempt, record.crashes) == (1, 0)
+    assert "0 handed back" in worker.log
+
+
 @pytest.mark.chaos
 async def test_a_child_that_dies_while_all_are_quiet_is_not_replaced(manager: QueueManager, tmp_path: Path) -> None:
     deploy(tmp_path, "one")
@@ -195,7 +215,9 @@ async def test_children_that_never_begin_end_the_supervisor(manager: QueueManage
         why = "the last of 5 died at its start (signal SIGSEGV); mend that and run it again"
         assert f"error: no worker process could be started: {why}" in worker.log
         assert worker.log.count("started worker process") == 5, "it must not spin"
-        pauses = [float(line.split("the next is in ")[1].split()[0]) for line in worker.log.splitlines() if "the next" in line]
+        pauses = [
+            float(line.split("the next is in ")[1].split()[0]) for line in worker.log.splitlines() if "the next" in line
+        ]
         assert pauses == sorted(pauses)
         assert pauses[0] <= 0.5
         assert 6.4 <= pauses[-1] <= 8.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -32,7 +33,10 @@ from rf_jobs import (
 from rf_jobs.core import schedules as changes
 from rf_jobs.core.doctor import deep_check
 from rf_jobs.core.schedules import Firing
+from rf_jobs.model.sealing import Encrypted
 from rf_jobs.store.schedule_calls import ORPHAN_MS, Tick
+from rf_jobs.sync import QueueManager as SyncManager
+from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settings
 from rf_jobs.words.recurrence import tick_id
 from tests.support.jobs import QUEUE, Add
 from tests.support.waiting import until
@@ -428,8 +432,7 @@ async def test_a_class_that_is_unknown_here_is_dispatched_as_it_was_defined(mana
         "a", Tick2(n=5), every=60, queue="elsewhere", priority="low", max_attempts=4, tags=["x"]
     )
     key = manager.store.keys.of("schedule", "a")
-    data = await manager.store.client.hget(key, "def")
-    assert data is not None
+    data: Any = await manager.store.client.hget(key, "def")
     await manager.store.client.hset(key, mapping={"def": data.replace(b"tests.tick", b"not.here"), "rev": "2"})
     tick = await rewind(manager, "a", 1)
     async with Scheduler(manager):
@@ -563,3 +566,75 @@ async def test_a_scheduler_that_cannot_start_says_why(manager: QueueManager) -> 
             await running.start()
     with pytest.raises(SchedulerError, match="started before"):
         await running.start()
+
+
+# --- from code without a loop; with keys ----------------------------------------------------------------------------------
+
+
+def test_the_synchronous_twin(redis_url: str) -> None:
+    with SyncManager(redis_url) as manager:
+        assert manager.schedules.upsert("a", Tick2(n=1), every=60, tags=["x"])
+        assert not manager.schedules.upsert("a", Tick2(n=1), every=60, tags=["x"])
+        assert [info.name for info in manager.schedules.list()] == ["a"]
+        assert (manager.schedules.count(), manager.schedules.schedulers()) == (1, 0)
+        assert manager.schedules.pause("a")
+        assert manager.schedules.resume("a")
+        assert manager.job(manager.schedules.trigger("a")).tags == ("x",)
+        assert manager.schedules.get("a").fired == 1
+        manager.schedules.remove("a")
+        with pytest.raises(UnknownSchedule):
+            manager.schedules.get("a")
+
+
+class Secret(Job, queue=QUEUE, name="tests.secret"):
+    word: Encrypted[str]
+
+    async def handle(self, ctx: JobContext) -> str:
+        return self.word
+
+
+async def test_a_sealed_payload_lies_sealed_and_runs(redis_url: str) -> None:
+    keys = (f"k1:{base64.b64encode(bytes(32)).decode()}",)
+    wanted = Settings(
+        jobs=JobsSettings(redis_url=redis_url), security=SecuritySettings(encryption_keys=keys, signing_keys=keys)
+    )
+    async with QueueManager(wanted) as manager:
+        await manager.schedules.upsert("a", Secret(word="swordfish"), every=60, misfire="all")
+        await manager.schedules.upsert("a", Secret(word="swordfish"), every=60, misfire="all")
+        tick = await rewind(manager, "a", 2)
+        kept = await manager.store.client.hgetall(manager.store.keys.of("schedule", "a"))
+        assert "swordfish" not in str(kept)
+        async with Scheduler(manager), WorkerPool(WorkerConfig(queues=[QUEUE]), manager):
+            for n in range(2):
+
+                async def there(n: int = n) -> bool:
+                    return bool(
+                        await manager.store.run(
+                            manager.store.commands.exists("job", str(tick_id("a", tick + n * MINUTE)))
+                        )
+                    )
+
+                await until(there, "the tick's job")
+                assert await manager.wait(tick_id("a", tick + n * MINUTE), 10) == "swordfish"
+
+
+async def test_without_the_key_others_may_run_it(redis_url: str) -> None:
+    keys = (f"k1:{base64.b64encode(bytes(32)).decode()}",)
+    failed: list[events.ScheduleFailed] = []
+    wanted = Settings(jobs=JobsSettings(redis_url=redis_url), security=SecuritySettings(encryption_keys=keys))
+    async with QueueManager(wanted) as manager, QueueManager(redis_url) as blind:
+        blind.bus.subscribe(events.ScheduleFailed, failed.append)
+        await manager.schedules.upsert("a", Secret(word="swordfish"), every=60, misfire="all")
+        await rewind(manager, "a", 1)
+        async with Scheduler(blind):
+
+            async def told() -> bool:
+                return bool(failed)
+
+            await until(told, "the scheduler without a key says so")
+        info = await manager.schedules.get("a")
+        assert (info.fired, info.missed, info.state) == (0, 0, ScheduleState.ACTIVE)
+        assert "key" in info.error
+        async with Scheduler(manager):
+            await until(dispatched(manager), "the one with the key runs it", 15)
+    assert "swordfish" not in str(failed)

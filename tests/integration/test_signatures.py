@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from uuid import UUID
+from typing import Any
 
 import pytest
 
@@ -15,23 +15,13 @@ from rf_jobs.telemetry import names
 from rf_jobs.telemetry.cells import Counter, MetricStore
 from rf_jobs.telemetry.metrics import UNKNOWN, Metrics
 from rf_jobs.words.ids import new_id
-from tests.support.jobs import Add
 from tests.support.jobs import QUEUE as PLAIN
-from tests.support.sealed import QUEUE, Secret, key, settings
+from tests.support.jobs import Add
+from tests.support.sealed import QUEUE, Secret, key, settings, stored, write
 from tests.support.waiting import until
 
 S1, S2, K1 = key("s1"), key("s2"), key("k1")
 CONFIG = WorkerConfig(queues=[QUEUE, PLAIN], lease=1, sleep=0.2)
-
-
-async def stored(manager: QueueManager, job_id: UUID) -> bytes:
-    data: bytes = await manager.store.client.get(manager.store.keys.of("job", str(job_id)))
-    return data
-
-
-async def write(manager: QueueManager, job_id: UUID, data: bytes) -> None:
-    """What somebody does who can write to the server, and has no key."""
-    await manager.store.client.set(manager.store.keys.of("job", str(job_id)), data)
 
 
 async def test_what_is_signed_runs(redis_url: str) -> None:
@@ -70,7 +60,12 @@ async def test_a_forged_envelope_is_buried_unread(
     died: list[JobDied] = []
     decoded: list[object] = []
     real = codec.decode_payload
-    monkeypatch.setattr(codec, "decode_payload", lambda *args: decoded.append(args) or real(*args))
+
+    def noted(*args: Any) -> object:
+        decoded.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(codec, "decode_payload", noted)
     async with QueueManager(settings(redis_url, signing=(S1,), required=True)) as manager:
         cells = MetricStore()
         Metrics(manager.bus, cells, worker=True, known=[])
@@ -111,7 +106,10 @@ async def test_signatures_come_in_step_by_step(redis_url: str) -> None:
             await write(signing, wrong, changed(await stored(signing, wrong)))
             with pytest.raises(ExecutionFailed, match="ForgedEnvelope"):
                 await signing.wait(wrong, 10)
-        async with QueueManager(settings(redis_url, signing=(S1,), required=True)) as strict, WorkerPool(CONFIG, strict):
+        async with (
+            QueueManager(settings(redis_url, signing=(S1,), required=True)) as strict,
+            WorkerPool(CONFIG, strict),
+        ):
             refused = await plain.dispatch(Add(a=1, b=5))
             with pytest.raises(ExecutionFailed, match="not signed"):
                 await plain.wait(refused, 10)
@@ -131,16 +129,16 @@ async def test_signing_keys_are_rotated(redis_url: str) -> None:
 async def test_a_job_signed_with_a_key_that_is_not_here_waits_parked(redis_url: str) -> None:
     async with QueueManager(settings(redis_url, signing=(S2, S1), required=True)) as ahead:
         job_id = await ahead.dispatch(Add(a=1, b=2))
-        async with QueueManager(settings(redis_url, signing=(S1,), required=True)) as behind:
-            async with WorkerPool(CONFIG, behind) as pool:
 
-                async def parked() -> bool:
-                    return (await ahead.job(job_id)).state == "parked"
+        async def parked() -> bool:
+            return (await ahead.job(job_id)).state == "parked"
 
-                await until(parked, "it is parked")
-                assert "unknown_key: it is signed with the key s2#" in (await ahead.job(job_id)).reason
-                await pool._caretaker.round()
-                assert await parked()
+        behind = QueueManager(settings(redis_url, signing=(S1,), required=True))
+        async with behind, WorkerPool(CONFIG, behind) as pool:
+            await until(parked, "it is parked")
+            assert "unknown_key: it is signed with the key s2#" in (await ahead.job(job_id)).reason
+            await pool._caretaker.round()
+            assert await parked()
         async with WorkerPool(CONFIG, ahead):
             assert await ahead.wait(job_id, 10) == 3
 

@@ -42,7 +42,11 @@ async def samples(worker: Supervised) -> Samples:
 
 def processed(found: Samples) -> float:
     """How many jobs the page says have succeeded."""
-    return sum(value for (name, labels), value in found.items() if name == "jobs_processed_total" and "outcome=success" in labels)
+    return sum(
+        value
+        for (name, labels), value in found.items()
+        if name == "jobs_processed_total" and "outcome=success" in labels
+    )
 
 
 async def adds_up(worker: Supervised, total: int) -> None:
@@ -90,7 +94,7 @@ async def test_one_page_adds_up_what_all_processes_did(manager: QueueManager, tm
             assert found["rf_supervisor_processes", (f"state={state}",)] == 2
         assert sum(value for (name, _), value in found.items() if name == "rf_build_info") == 1
         page = await worker.page("/metrics", accept="application/openmetrics-text; version=1.0.0")
-        assert "jobs_processed" in {family.name for family in openmetrics(page)}
+        assert "jobs_processed" in {family.name for family in openmetrics(page)}  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.chaos
@@ -175,7 +179,9 @@ async def test_a_taken_port_is_said_before_anything_starts(manager: QueueManager
         (tmp_path / "other").mkdir()
         async with supervised(manager, tmp_path / "other", "--http-port", port, here=tmp_path) as second:
             assert await second.ends() == 1
-            assert f"error: the worker cannot serve its metrics on 127.0.0.1:{port}: Address already in use" in second.log
+            assert (
+                f"error: the worker cannot serve its metrics on 127.0.0.1:{port}: Address already in use" in second.log
+            )
             assert "started" not in second.log
 
 

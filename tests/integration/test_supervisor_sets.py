@@ -51,7 +51,9 @@ async def test_sets_from_the_file(manager: QueueManager, tmp_path: Path) -> None
 
 
 @pytest.mark.timeout(120)
-async def test_old_processes_are_replaced_one_at_a_time_and_nobody_is_missed(manager: QueueManager, tmp_path: Path) -> None:
+async def test_old_processes_are_replaced_one_at_a_time_and_nobody_is_missed(
+    manager: QueueManager, tmp_path: Path
+) -> None:
     deploy(tmp_path, "one")
     async with supervised(manager, tmp_path, "--processes", "2", "--max-age-seconds", "3") as worker:
         first = {w.pid for w in await worker.workers("running", 2)}

@@ -24,10 +24,13 @@ end
 local clock = redis.call('TIME')
 return {string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)), out}
 """
-FAMILIES = {key.name.partition(":")[0]: key for key in KEYS}
+FAMILIES = {(key.name.partition(":")[0], ":" in key.name): key for key in KEYS}
 STANDING = {family: state for state, family in STATE_KEYS.items()}
 FINAL_FAMILIES = ("done", "dead", "cancelled", "expired")
-EXTRAS = ("errors", "timeline", "result", "progress", "checkpoint")
+EXTRAS = ("errors", "timeline", "result", "progress", "checkpoint", "inputs")
+OF_JOBS = (*JOB_KEYS, "parents", "inputs")
+OF_GROUPS = ("pending", "failed")
+OF_BOTH = ("dependents", "undone")
 MUST_EXPIRE = ("worker", "cancels", "flushed", "result")
 
 
@@ -55,6 +58,9 @@ class Snapshot:
 
     def job_ids(self) -> set[str]:
         return {member for family, member in self.strings if family == "job"}
+
+    def group_ids(self) -> set[str]:
+        return {member for family, member in self.hashes if family == "batch"}
 
     def meta(self, job_id: str) -> dict[str, str]:
         return self.hashes.get(("meta", job_id), {})
@@ -111,10 +117,10 @@ def _strange_keys(snapshot: Snapshot) -> list[str]:
     }
     for kind, places in kinds.items():
         for family, member in cast("dict[tuple[str, str], object]", places):
-            known = FAMILIES.get(family)
+            known = FAMILIES.get((family, bool(member)))
             if known is None:
                 found.append(f"{family}:{member} belongs to no family in store/keys.py")
-            elif known.type != kind or (":" in known.name) != bool(member):
+            elif known.type != kind:
                 found.append(f"{family}:{member} is a {kind}, store/keys.py says {known.name} is a {known.type}")
             elif family in MUST_EXPIRE and snapshot.ttl[family, member] < 0:
                 found.append(f"{family}:{member} never expires, store/keys.py says it lives {known.lives}")
@@ -149,11 +155,19 @@ def _misplaced_jobs(snapshot: Snapshot) -> list[str]:
 
 def _leftovers(snapshot: Snapshot) -> list[str]:
     found = []
-    jobs = snapshot.job_ids()
+    jobs, groups = snapshot.job_ids(), snapshot.group_ids()
     extras = snapshot.sets.get(("extras", ""), set())
-    for family, member in snapshot.ttl:
-        if family in JOB_KEYS and member not in jobs:
+    for (family, member), ttl in snapshot.ttl.items():
+        if family in OF_JOBS and member not in jobs:
             found.append(f"{family}:{member} has outlived its job")
+        if family in OF_GROUPS and member not in groups:
+            found.append(f"{family}:{member} has outlived its batch")
+        if family in OF_BOTH and member not in jobs | groups:
+            found.append(f"{family}:{member} has outlived its job or batch")
+        if family == "undone" and member in jobs and member not in extras:
+            found.append(f"undone:{member} exists, but extras does not know it: it would outlive its job")
+        if family in (*OF_GROUPS, *OF_BOTH) and ttl < 0 <= snapshot.ttl.get(("batch", member), -1):
+            found.append(f"{family}:{member} would outlive its batch")
         if family in EXTRAS and member not in extras:
             found.append(f"{family}:{member} exists, but extras does not know it: it would outlive its job")
     found += [f"extras holds {job}, which is gone" for job in extras - jobs]

@@ -108,7 +108,8 @@ class Wanted:
 
 def runs_of(cron: Cron, change: Change) -> list[datetime]:
     first, last = shown(change)[0][0], shown(change)[-1][0]
-    at, found = int(first.timestamp() * 1000) - 1, []
+    at = int(first.timestamp() * 1000) - 1
+    found: list[datetime] = []
     while True:
         following = cron.after(at)
         assert following is not None

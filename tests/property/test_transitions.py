@@ -378,8 +378,8 @@ class Machine(RuleBasedStateMachine):
     def parked(self, queue: str, bury: bool) -> None:
         ids = sorted(self.model.standing("parked", queue))
         if bury:
-            buried = self.store.run(self.commands.bury_parked(queue, 0, 100, KEEP_ALL, b'"x"'))
-            assert sorted(buried) == ids
+            buried = self.store.run(self.commands.bury_parked(queue, 0, 100, KEEP_ALL, b'"x"', b'"y"'))
+            assert sorted(job_id for job_id, _ in buried) == ids
         elif self.model.jobs:
             moved = self.store.run(self.commands.unpark(queue, sorted(self.model.jobs)))
             assert sorted(moved) == ids

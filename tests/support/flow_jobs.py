@@ -11,7 +11,32 @@ from rf_jobs.model.events import BatchFinished
 QUEUE = "flow"
 seen: list[Any] = []
 """What ran, in order, in this process; tests clear it."""
-gate = asyncio.Event()
+
+
+class Switch:
+    """An event that belongs to no event loop: each test has a loop of its own."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    async def wait(self) -> None:
+        while not self._is_set:  # noqa: ASYNC110 (see above)
+            await asyncio.sleep(0.005)
+
+
+gate = Switch()
+"""What waits runs until it opens."""
+mended = Switch()
+"""What breaks does not when it is set."""
 
 
 class Note(Job, queue=QUEUE):
@@ -35,9 +60,6 @@ class Breaks(Job, queue=QUEUE, max_attempts=1):
         if mended.is_set():
             return
         raise ValueError(self.what)
-
-
-mended = asyncio.Event()
 
 
 class Waits(Job, queue=QUEUE):

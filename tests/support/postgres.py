@@ -52,7 +52,9 @@ def binary(name: str) -> str:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
     found = shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *map(str, folders)]))
     if found is None:
-        pytest.fail(f"{name} was not found; install it (Debian: apt-get install postgresql) or run scripts/setup-test-tools")
+        pytest.fail(
+            f"{name} was not found; install it (Debian: apt-get install postgresql) or run scripts/setup-test-tools"
+        )
     return found
 
 
@@ -86,7 +88,9 @@ def server() -> Generator[Postgres]:
         _initialise(folder, who)
         port = _free_port()
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(_command(folder, port), cwd=folder, stdout=log, stderr=log, extra_groups=[] if who else None, **who)  # type: ignore[call-overload]
+            process = subprocess.Popen(
+                _command(folder, port), cwd=folder, stdout=log, stderr=log, extra_groups=[] if who else None, **who
+            )  # type: ignore[call-overload]
         try:
             running = Postgres(port, folder)
             wait_until(lambda: _answers(running, process), "PostgreSQL answers")
@@ -103,13 +107,32 @@ def _initialise(folder: Path, who: dict[str, int]) -> None:
         binary("initdb"), "--pgdata", str(folder / "data"), "--username", "tester", "--auth", "trust", "--no-sync",
         "--no-locale", "--encoding", "UTF8",
     ]  # fmt: skip
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60, extra_groups=[] if who else None, **who)  # type: ignore[call-overload]
+    subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, timeout=60, extra_groups=[] if who else None, **who
+    )  # type: ignore[call-overload]
 
 
 def _command(folder: Path, port: int) -> Sequence[str]:
-    settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "shared_buffers": "16MB", "max_connections": "60"}
+    settings = {
+        "fsync": "off",
+        "synchronous_commit": "off",
+        "full_page_writes": "off",
+        "shared_buffers": "16MB",
+        "max_connections": "60",
+    }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    command = [binary("postgres"), "-D", str(folder / "data"), "-k", str(folder), "-h", "127.0.0.1", "-p", str(port), *options]
+    command = [
+        binary("postgres"),
+        "-D",
+        str(folder / "data"),
+        "-k",
+        str(folder),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        *options,
+    ]
     guard = shutil.which("setpriv")
     return [guard, "--pdeathsig", "INT", *command] if guard else command
 

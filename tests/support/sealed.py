@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from rf_jobs import Encrypted, Fail, Job, JobContext, JobsSettings, SecuritySettings, Settings
+from rf_jobs import Encrypted, Fail, Job, JobContext, JobsSettings, QueueManager, SecuritySettings, Settings
 from rf_jobs.words.secret_keys import SecretKey
 
 QUEUE = "sealed"
@@ -18,7 +19,9 @@ def key(name: str, fill: int = 0) -> str:
     return SecretKey(name, bytes([fill or sum(name.encode()) % 251]) * 32).text()
 
 
-def settings(redis_url: str, *encryption: str, signing: tuple[str, ...] = (), required: bool = False, **jobs: Any) -> Settings:
+def settings(
+    redis_url: str, *encryption: str, signing: tuple[str, ...] = (), required: bool = False, **jobs: Any
+) -> Settings:
     return Settings(
         jobs=JobsSettings(redis_url=redis_url, **jobs),
         security=SecuritySettings(encryption_keys=encryption, signing_keys=signing, require_signatures=required),
@@ -88,3 +91,15 @@ class BulkySecret(Job, queue=QUEUE, max_attempts=1, encrypt=True):
 def files_of(folder: Path) -> list[Path]:
     """The payloads in a folder."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+async def stored(manager: QueueManager, job_id: UUID) -> bytes:
+    """A job's envelope, as it lies in the store."""
+    (data,) = await manager.store.run(manager.store.commands.envelopes([str(job_id)]))
+    assert data is not None
+    return data
+
+
+async def write(manager: QueueManager, job_id: UUID, data: bytes) -> None:
+    """Put another envelope in its place, as somebody can who can write to the server."""
+    await manager.store.client.set(manager.store.keys.of("job", str(job_id)), data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -23,7 +22,6 @@ OFF = {"RF_JOBS_TELEMETRY_METRICS": "false", "RF_JOBS_TELEMETRY_TRACING": "false
 QUEUE = "told"
 JOBS = """
 import asyncio
-import os
 import threading
 from pathlib import Path
 
@@ -135,7 +133,11 @@ def _page(url: str, accept: str) -> str:
 
 @asynccontextmanager
 async def supervised(
-    manager: QueueManager, folder: Path, *options: str, env: dict[str, str] = OFF, here: Path | None = None,
+    manager: QueueManager,
+    folder: Path,
+    *options: str,
+    env: dict[str, str] = OFF,
+    here: Path | None = None,
     sets_from_file: bool = False,
 ) -> AsyncGenerator[Supervised]:
     """A supervisor with the module ``told`` of the folder ``here``; in the end it is stopped and must exit with 0."""
@@ -181,4 +183,4 @@ async def never_fewer_slots(manager: QueueManager, slots: int) -> AsyncIterator[
 
 def threads_of(pid: int) -> int:
     """How many threads a process has."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))

@@ -14,7 +14,9 @@ import redis
 import yaml
 
 from deploy.files import ROOT
-from deploy.settings import JOB, Settings
+from deploy.rules import configuration, shown_by_the_exporter
+from deploy.settings import JOB, WORKER_JOB, Settings
+from rf_jobs.telemetry.names import BUILD_INFO, METRICS
 from rf_jobs.words.config_keys import VARIABLES
 from tests.support.programs import program
 
@@ -98,7 +100,7 @@ def test_a_worker_gets_longer_to_stop_than_it_waits_itself() -> None:
 
 def test_the_services_know_each_other_by_name() -> None:
     settings = Settings()
-    for address in (settings.exporter, settings.alertmanager):
+    for address in (settings.exporter, settings.alertmanager, settings.worker):
         assert address.split(":")[0] in SERVICES
     for name in ("worker", "exporter"):
         hosts = re.findall(r"\w+://([\w-]+):\d+", " ".join(environment(SERVICES[name]).values()))
@@ -113,14 +115,28 @@ def test_grafana_is_given_every_variable_of_its_provisioning() -> None:
     assert asked <= environment(SERVICES["grafana"]).keys()
 
 
-def test_prometheus_scrapes_the_exporter_only_and_names_the_cluster() -> None:
+def test_prometheus_scrapes_exporter_and_worker_and_names_the_cluster() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    [scrape] = config["scrape_configs"]
-    [target] = scrape["static_configs"]
-    assert scrape["job_name"] == JOB == "rf-jobs-exporter"
-    assert target["targets"] == [f"exporter:{VARIABLES['RF_JOBS_EXPORTER_PORT'].default}"]
-    assert target["labels"] == {"cluster": "default"}
+    assert [scrape["job_name"] for scrape in config["scrape_configs"]] == [JOB, WORKER_JOB]
+    ports = [VARIABLES["RF_JOBS_EXPORTER_PORT"].default, re.findall(r"RF_JOBS_WORKER_HTTP_PORT=(\d+)", DOCKERFILE)[0]]
+    for scrape, name, port in zip(config["scrape_configs"], ("exporter", "worker"), ports, strict=True):
+        [target] = scrape["static_configs"]
+        assert target["targets"] == [f"{name}:{port}"]
+        assert target["labels"] == {"cluster": "default"}
+    assert "RF_JOBS_WORKER_HTTP_HOST=0.0.0.0" in DOCKERFILE
     assert config["rule_files"] == ["rules.yml"]
+
+
+def test_nothing_is_kept_twice_of_what_exporter_and_worker_both_have() -> None:
+    [relabel] = configuration(Settings())["scrape_configs"][1]["metric_relabel_configs"]
+    assert relabel["action"] == "drop"
+    for metric in METRICS:
+        for name in metric.series:
+            dropped = re.fullmatch(relabel["regex"], name) is not None
+            assert dropped == (metric.source in ("worker", "dispatcher", "scheduler") or metric is BUILD_INFO), name
+    for name in ("process_resident_memory_bytes", "shop_jobs_failed_total", "rf_supervisor_processes"):
+        assert not re.fullmatch(relabel["regex"], name)
+    assert "shop_jobs_failed_total" in shown_by_the_exporter("shop").split("|")
 
 
 def test_prometheus_keeps_exemplars_and_the_error_budgets_month() -> None:

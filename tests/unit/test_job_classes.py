@@ -28,8 +28,9 @@ def one(name: str, aliases: Any = (), **options: Any) -> JobClass:
     async def handle(self: Job, ctx: JobContext) -> None: ...
 
     body = {"handle": handle, "__qualname__": f"Qualified_{name}", "__module__": "a_module_of_tests"}
-    kind = type(Job)(f"Qualified_{name}", (Job,), body, name=f"test-job-classes.{name}", aliases=aliases, **options)
-    entry: JobClass = kind.__job_class__  # type: ignore[attr-defined]
+    meta: Any = type(Job)
+    kind = meta(f"Qualified_{name}", (Job,), body, name=f"test-job-classes.{name}", aliases=aliases, **options)
+    entry: JobClass = kind.__job_class__
     return entry
 
 

@@ -105,7 +105,9 @@ def test_a_mistake_in_a_file(folder: Path, toml: str, message: str) -> None:
 
 def test_queues_beside_sets_belong_to_nobody(folder: Path) -> None:
     environ = {"RF_JOBS_WORKER_SETS": "mail: queues=emails"}
-    with pytest.raises(ConfigError, match=r"both jobs\.worker\.queues \(from argument\) and jobs\.worker\.sets \(from RF_"):
+    with pytest.raises(
+        ConfigError, match=r"both jobs\.worker\.queues \(from argument\) and jobs\.worker\.sets \(from RF_"
+    ):
         load_settings(environ=environ, overrides={"jobs.worker.queues": "a"})
 
 
@@ -119,9 +121,7 @@ NUMBERS = st.none() | st.integers(1, 20)
 QUEUES = st.lists(NAMES, min_size=1, max_size=3, unique=True).map(tuple) | st.dictionaries(
     NAMES, st.integers(1, 9), min_size=1, max_size=3
 )
-SETS = st.builds(
-    WorkerSet, name=NAMES, queues=QUEUES, workers=NUMBERS, max_concurrent_jobs=NUMBERS, processes=NUMBERS
-)
+SETS = st.builds(WorkerSet, name=NAMES, queues=QUEUES, workers=NUMBERS, max_concurrent_jobs=NUMBERS, processes=NUMBERS)
 
 
 @given(st.lists(SETS, max_size=3, unique_by=lambda each: each.name).map(tuple))

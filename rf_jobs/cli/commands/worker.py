@@ -30,9 +30,16 @@ def sets_option(function: F) -> F:
     def keep(ctx: click.Context, _: click.Parameter, sets: tuple[str, ...]) -> None:
         session_of(ctx).overrides[SETS] = "; ".join(sets) or None
 
-    text = "Queues with processes of their own, such as 'mail: queues=emails,sms processes=1 workers=8'; may be repeated."
+    text = (
+        "Queues with processes of their own, such as 'mail: queues=emails,sms processes=1 workers=8'; may be repeated."
+    )
     return click.option(
-        "--set", metavar="SET", multiple=True, expose_value=False, callback=keep, help=f"{text}  [{KEYS[SETS].variable}]"
+        "--set",
+        metavar="SET",
+        multiple=True,
+        expose_value=False,
+        callback=keep,
+        help=f"{text}  [{KEYS[SETS].variable}]",
     )(function)
 
 
@@ -43,7 +50,9 @@ def scheduler_option(function: F) -> F:
         session_of(ctx).overrides[SCHEDULER] = wanted
 
     text = f"Keep the schedules too; those of each Scheduler in MODULE...  [{KEYS[SCHEDULER].variable}; default false]"
-    return click.option("--scheduler/--no-scheduler", default=None, expose_value=False, callback=keep, help=text)(function)
+    return click.option("--scheduler/--no-scheduler", default=None, expose_value=False, callback=keep, help=text)(
+        function
+    )
 
 
 @click.command

@@ -27,9 +27,8 @@ def dispatch(job: Job | Pending[Any], *, using: str | None = None) -> UUID:
     """
     model = _model()
     job_id, row, written = _writer.prepare(job)
-    model._default_manager.using(using or router.db_for_write(model)).create(
-        id=job_id, queue=row.queue, job_class=row.job_class, draft=row.draft
-    )
+    rows = model.objects.using(using or router.db_for_write(model))
+    rows.create(id=job_id, queue=row.queue, job_class=row.job_class, draft=row.draft)
     written()
     return job_id
 
@@ -53,8 +52,12 @@ class _Rows:
         self._using = using
 
     @property
+    def _all(self) -> Any:
+        return _model().objects.using(self._using)
+
+    @property
     def _waiting(self) -> Any:
-        rows = _model()._default_manager.using(self._using).filter(problem=None)
+        rows = self._all.filter(problem=None)
         return rows.annotate(now=ExpressionWrapper(Now(), output_field=DateTimeField())).order_by("seq")
 
     @contextmanager
@@ -73,9 +76,8 @@ class _Rows:
             haul = Haul(Waiting(row.seq, bytes(row.draft), _age_ms(row)) for row in rows[:limit])
             yield haul
             for seq, why in haul.aside.items():
-                rows.model._default_manager.using(self._using).filter(seq=seq).update(problem=why)
-            gone = rows.model._default_manager.using(self._using).filter(seq__in=haul.delivered)
-            gone._raw_delete(self._using)
+                self._all.filter(seq=seq).update(problem=why)
+            self._all.filter(seq__in=haul.delivered).delete()
 
     def measure(self, most: int) -> tuple[int, float]:
         close_old_connections()

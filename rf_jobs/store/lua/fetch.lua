@@ -194,7 +194,11 @@ for ref, limit in pairs(limits) do
 end
 for queue, at in pairs(turns) do
   local fkey = P .. 'fair:' .. queue
-  if redis.call('EXISTS', fkey) == 1 and at > number(redis.call('HGET', fkey, '!')) then redis.call('HSET', fkey, '!', int(at)) end
+  if redis.call('ZCARD', P .. 'ready:' .. queue) == 0 then
+    redis.call('UNLINK', fkey) -- whoever comes next has its turn at once
+  elseif at > number(redis.call('HGET', fkey, '!')) then
+    redis.call('HSET', fkey, '!', int(at))
+  end
 end
 
 if taken > 0 then

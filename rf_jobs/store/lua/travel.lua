@@ -1,7 +1,7 @@
 -- For tests: moves the clock that scripts see, where their process told them to look (rf_jobs/testing/clock.py).
 -- ARGV: '+<ms>' or '-<ms>' beside the server's own clock, '=<ms>' standing still, '' its own; '1' where leases end by it.
--- What waits for the server's own clock, keys that expire, is moved by as much. Workers have not aged: their leases and
--- heartbeats go along, unless leases are to end.
+-- What waits for the server's own clock, keys that expire, is moved by as much. Processes have not aged: leases, heartbeats
+-- and what else says that somebody is there go along; leases and workers' heartbeats do not, where they are to end.
 -- Safe to send twice: the second time the clock stands there already, and nothing moves. Reply: the time there (ms).
 local mark, ms = string.sub(ARGV[1], 1, 1), number(string.sub(ARGV[1], 2))
 local own = redis.call('TIME')
@@ -15,20 +15,21 @@ local function carry(key)
   for i = 1, #held, 2 do redis.call('ZADD', key, 'XX', int(held[i + 1] + by), held[i]) end
 end
 
-local function starts(key, family)
-  local from = #P + 1
-  return string.sub(key, from, from + #family - 1) == family
-end
+local OF_THE_LIVING = {
+  worker = true, scheduler = true, classes = true, cancels = true, flushed = true, exporter = true, live = true,
+}
 
 if ARGV[1] == '' then redis.call('HDEL', P .. 'server', 'clock') else redis.call('HSET', P .. 'server', 'clock', ARGV[1]) end
 if by == 0 then return at end
 local keys = redis.call('KEYS', P .. '*')
 for _, key in ipairs(keys) do
   local ttl = redis.call('PTTL', key)
-  if ttl > 0 and not starts(key, 'worker:') then
+  if ttl > 0 and not OF_THE_LIVING[string.match(key, '^[^:]+', #P + 1)] then
     if ttl > by then redis.call('PEXPIRE', key, int(ttl - by)) else redis.call('UNLINK', key) end
   end
 end
+carry(P .. 'schedulers')
+carry(P .. 'live')
 if ARGV[2] ~= '1' then
   carry(P .. 'workers')
   for _, worker in ipairs(redis.call('ZRANGE', P .. 'workers', 0, -1)) do
@@ -37,8 +38,10 @@ if ARGV[2] ~= '1' then
   end
   for _, queue in ipairs(queues) do carry(P .. 'running:' .. queue) end
 end
+local timer = tonumber(redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2])
 for _, queue in ipairs(queues) do
   local due = tonumber(redis.call('ZRANGE', P .. 'later:' .. queue, 0, 0, 'WITHSCORES')[2])
-  if due and due <= at then wake(queue, 1) end
+  due = math.min(due or at + 1, timer or at + 1)
+  if due <= at then wake(queue, 1) end
 end
 return at

@@ -7,6 +7,8 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+    """Makes it."""
+
     initial = True
 
     operations = [  # noqa: RUF012 (as Django wants it)
@@ -15,9 +17,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "seq",
-                    models.BigAutoField(
-                        help_text="rows are relayed in this order", primary_key=True, serialize=False
-                    ),
+                    models.BigAutoField(help_text="rows are relayed in this order", primary_key=True, serialize=False),
                 ),
                 ("id", models.UUIDField(help_text="the job's id")),
                 ("queue", models.CharField(max_length=128)),

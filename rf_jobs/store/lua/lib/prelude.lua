@@ -107,10 +107,9 @@ local SPACING = 5120 -- of the jobs of one key, in a queue that serves keys in t
 local function turn(queue, fair)
   local weight, key = string.match(fair, '^(%d+):(.+)$')
   local fkey = P .. 'fair:' .. queue
-  if redis.call('ZCARD', P .. 'ready:' .. queue) == 0 then redis.call('UNLINK', fkey) end
   local f = redis.call('HMGET', fkey, '!', key)
-  local at = math.max(number(f[1]), number(f[2]))
-  if at == 0 then at = NOW * 512 end
+  if not f[1] then redis.call('HSET', fkey, '!', int(NOW * 512)) end
+  local at = math.max(f[1] and number(f[1]) or NOW * 512, number(f[2]))
   redis.call('HSET', fkey, key, int(at + math.max(1, math.floor(SPACING / math.max(1, number(weight))))))
   redis.call('PEXPIRE', fkey, 86400000)
   return at

@@ -12,6 +12,8 @@ from rf_jobs.contrib.hosting import outbox_command, run_command
 
 
 class Command(BaseCommand):
+    """Leaves the command line to click, as ``rf-jobs outbox`` reads it."""
+
     help = "Move jobs from the outbox to the server until SIGTERM or Ctrl-C. Several may run."
 
     def run_from_argv(self, argv: list[str]) -> None:

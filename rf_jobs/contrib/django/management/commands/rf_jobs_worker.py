@@ -14,6 +14,8 @@ EQUIP = "rf_jobs.contrib.django.worker:equip"
 
 
 class Command(BaseCommand):
+    """Leaves the command line to click, as ``rf-jobs worker`` reads it."""
+
     help = "Run jobs, in supervised processes, until SIGTERM or Ctrl-C. Takes the options of rf-jobs worker."
 
     def run_from_argv(self, argv: list[str]) -> None:
