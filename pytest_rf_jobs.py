@@ -6,6 +6,7 @@ to import than pytest itself. Nothing of it is imported before a fixture is aske
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from rf_jobs import QueueManager
     from rf_jobs.store.embedded import EmbeddedServer
     from rf_jobs.testing import Clock, FakeQueue, InlineQueue
-
-if importlib.util.find_spec("pytest_asyncio"):
-    import pytest_asyncio
-
-    async_fixture: Callable[..., Any] = pytest_asyncio.fixture
-else:  # anyio's plugin takes pytest's own
-    async_fixture = pytest.fixture
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +36,13 @@ def rf_jobs_url(request: pytest.FixtureRequest) -> str:
     return server.url
 
 
-@async_fixture
-async def rf_jobs_manager(rf_jobs_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[QueueManager]:
-    """A manager on an empty namespace of the server. ``Queue`` uses it, and ``RF_JOBS_REDIS_URL`` names its server."""
+@contextlib.asynccontextmanager
+async def _manager(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[QueueManager]:
     from rf_jobs import QueueManager
     from rf_jobs.client.queue import standing_in
 
-    monkeypatch.setenv("RF_JOBS_REDIS_URL", rf_jobs_url)
-    manager = QueueManager(rf_jobs_url)
+    monkeypatch.setenv("RF_JOBS_REDIS_URL", url)
+    manager = QueueManager(url)
     try:
         await manager.store.drop_namespace()
         await manager.store.connect()
@@ -57,6 +50,44 @@ async def rf_jobs_manager(rf_jobs_url: str, monkeypatch: pytest.MonkeyPatch) -> 
             yield manager
     finally:
         await manager.aclose()
+
+
+def _fixture(mark: Callable[..., Any], **options: str) -> Any:
+    """A fixture for the loop that ``mark`` runs it on; a function of its own, since marks are left on it."""
+
+    async def manager(rf_jobs_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[QueueManager]:
+        async with _manager(rf_jobs_url, monkeypatch) as found:
+            yield found
+
+    return mark(manager, **options)
+
+
+# A manager belongs to an event loop, and pytest-asyncio has one for each scope: the test's decides.
+if importlib.util.find_spec("pytest_asyncio"):
+    import pytest_asyncio
+
+    _rf_jobs_on_function = _fixture(pytest_asyncio.fixture, loop_scope="function")
+    _rf_jobs_on_class = _fixture(pytest_asyncio.fixture, loop_scope="class")
+    _rf_jobs_on_module = _fixture(pytest_asyncio.fixture, loop_scope="module")
+    _rf_jobs_on_package = _fixture(pytest_asyncio.fixture, loop_scope="package")
+    _rf_jobs_on_session = _fixture(pytest_asyncio.fixture, loop_scope="session")
+
+_rf_jobs_on_any = _fixture(pytest.fixture)  # anyio's plugin takes pytest's own
+
+
+@pytest.fixture
+def rf_jobs_manager(request: pytest.FixtureRequest) -> QueueManager:
+    """A manager on an empty namespace of the server. ``Queue`` uses it, and ``RF_JOBS_REDIS_URL`` names its server."""
+    manager: QueueManager = request.getfixturevalue(f"_rf_jobs_on_{_loop_scope(request)}")
+    return manager
+
+
+def _loop_scope(request: pytest.FixtureRequest) -> str:
+    if not request.config.pluginmanager.has_plugin("asyncio") or request.node.get_closest_marker("anyio"):
+        return "any"
+    marker = request.node.get_closest_marker("asyncio")
+    asked = marker.kwargs.get("loop_scope") if marker is not None else None
+    return asked or request.config.getini("asyncio_default_test_loop_scope") or "function"
 
 
 @pytest.fixture

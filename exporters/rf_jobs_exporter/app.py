@@ -21,7 +21,7 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.telemetry import names
 from rf_jobs.telemetry.exposition import MetricsCollector, Reading, Together, render
 from rf_jobs.words.config_secrets import mask_url
-from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.config_settings import SecuritySettings, Settings
 from rf_jobs.words.errors import ConfigError
 from rf_jobs_exporter.auth import TOKEN_VARIABLE, bearer, is_loopback, token_from_environment
 from rf_jobs_exporter.collector import RETRY_SECONDS, Collector, Snapshot
@@ -95,8 +95,8 @@ def create_app(settings: Settings, *, token: str | None = None) -> web.Applicati
     """The application. ``token``: what readers must send, '' for nothing; None takes ``RF_JOBS_EXPORTER_TOKEN``."""
     wanted = token_from_environment() if token is None else token
     app = web.Application(middlewares=[bearer(wanted)] if wanted else [])
-    # It must be able to say that the server evicts, and so to work with such a server.
-    security = dataclasses.replace(settings.security, allow_evicting_server=True)
+    # It must be able to say that the server evicts, and so to work with such a server. It has no use for keys.
+    security = SecuritySettings(allow_evicting_server=True)
     manager = QueueManager(dataclasses.replace(settings, security=security), retry_for=RETRY_SECONDS)
     collector = app[COLLECTOR] = Collector(manager, settings.exporter.cache_seconds)
     lease = ActiveLease(manager.store)

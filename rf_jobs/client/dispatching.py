@@ -101,7 +101,7 @@ class Preparer:
         )
         options = b""
         if extra is not None or entry.asks:
-            options = options_of(entry, job, payload, extra)
+            options = options_of(entry, job, payload, extra, self._protection.keyring)
             if extra is not None:
                 letter.bat, letter.chn, letter.aft = extra.batch, extra.chain, len(extra.parents) + extra.last
                 if extra.conversation:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rf_jobs.model import codec, limits
+from rf_jobs.model.crypto import Keyring
 from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import JobClass
 from rf_jobs.store import options
@@ -60,7 +61,7 @@ def checked_unique(window: Duration | None, until: Until, on_conflict: OnConflic
             raise InvalidOption(f"max_wait is {max_wait!r}, which only on_conflict='debounce' has")
 
 
-def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None) -> bytes:
+def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None, keyring: Keyring) -> bytes:
     """What the store is asked beyond a place in a queue, as it takes it; ``payload`` is the plain one."""
     asked = Options(entry.name, limits.links_of(entry, job) if entry.asks else "")
     unique = extra.unique if extra is not None and extra.unique is not None else _of_class(entry)
@@ -68,7 +69,7 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None) -
         window = 0 if unique.window is None else positive_ms(unique.window, "unique_for")
         debounced = unique.on_conflict == "debounce"
         asked.u = Unique(
-            limits.unique_digest(entry, job, payload, unique.by or entry.options.unique_by),
+            _digest(entry, job, payload, unique, keyring),
             "start" if debounced or unique.until == "started" else unique.until,
             window,
             unique.on_conflict,
@@ -83,14 +84,20 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None) -
     return options.encode(asked)
 
 
-def digest_for(job: Job, extra: Extra | None) -> str:
+def digest_for(job: Job, extra: Extra | None, keyring: Keyring) -> str:
     """The unique lock that a dispatch of this job would ask for. Raises ``InvalidOption`` where it would ask for none."""
     entry = job.__job_class__
     unique = extra.unique if extra is not None and extra.unique is not None else _of_class(entry)
     if unique is None:
         raise InvalidOption(f"{entry.name} is not unique; give unique_for, in its class or in the dispatch")
     payload = codec.encode_payload(job, entry)
-    return limits.unique_digest(entry, job, payload, unique.by or entry.options.unique_by)
+    return _digest(entry, job, payload, unique, keyring)
+
+
+def _digest(entry: JobClass, job: Any, payload: bytes, unique: UniqueChoice, keyring: Keyring) -> str:
+    digest = limits.unique_digest(entry, job, payload, unique.by or entry.options.unique_by)
+    # Whoever reads the server could try out what an encrypted field holds.
+    return digest if entry.sealing is None else keyring.blur(digest)
 
 
 def _of_class(entry: JobClass) -> UniqueChoice | None:

@@ -16,7 +16,7 @@ from rf_jobs.client.dispatching import Preparer
 from rf_jobs.client.extra import digest_for
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.limits import Limits
-from rf_jobs.client.offload import Offload, payloads_of
+from rf_jobs.client.offload import Offload
 from rf_jobs.client.payloads import PayloadStore
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
 from rf_jobs.client.portal import Counterpart
@@ -95,7 +95,7 @@ class QueueManager(Steering):
         )  # fmt: skip
         self.lifecycle = Lifecycle(self.store, self.bus)
         self.protection = Protection(self.settings.security)
-        self.offload = Offload(self.store, payloads or payloads_of(jobs), jobs, self.protection)
+        self.offload = Offload(self.store, payloads, jobs, self.protection)
         self.inspector = Inspector(self.store, self.protection.keyring)
         self.retention = self.store.commands.retention = retention_of(jobs)
         self._preparer = Preparer(
@@ -251,7 +251,7 @@ class QueueManager(Steering):
     async def unique_holder(self, pending: Pending[Any]) -> UUID | None:
         """Which job holds the unique lock that this dispatch would ask for; None where it is free. Sends nothing."""
         job, choices = pending.take()
-        digest = digest_for(job, choices.extra)
+        digest = digest_for(job, choices.extra, self.protection.keyring)
         holder = await self.store.run(limit_calls.lock_holder(self.store.commands, digest))
         return as_job_id(holder) if holder else None
 

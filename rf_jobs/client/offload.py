@@ -46,24 +46,38 @@ OVER = (State.COMPLETED, State.CANCELLED, State.EXPIRED)
 
 
 class Offload:
-    """Stores, loads and removes payloads for one manager."""
+    """Stores, loads and removes payloads for one manager. The payload store is looked for when it is first needed: many who
+    have the settings only look at queues."""
 
     def __init__(
         self, store: AsyncStore, payloads: PayloadStore | None, jobs: JobsSettings, protection: Protection
     ) -> None:
-        self._store = store
-        self._payloads = payloads
+        """Raises ``ConfigError`` for settings that contradict each other."""
+        if payloads is None:
+            _check(jobs)
         self.protection = protection
+        self._store = store
+        self._jobs = jobs
+        self._payloads = payloads
         self._max_bytes = jobs.max_payload_bytes
-        self.above = jobs.offload_above_bytes if payloads is not None else None
+        self.above = jobs.offload_above_bytes
         """Payloads of more bytes are stored elsewhere; None: none are."""
         self._grace_ms = round(jobs.offload_grace_seconds * 1000)
         self._swept = mono()
 
+    def find_store(self) -> PayloadStore | None:
+        """The payload store, None where there is none. Raises ``ConfigError`` for one that can't be had."""
+        if self._payloads is None:
+            self._payloads = _payloads_of(self._jobs)
+        return self._payloads
+
     @property
     def has_store(self) -> bool:
         """Whether payloads can be loaded."""
-        return self._payloads is not None
+        try:
+            return self.find_store() is not None
+        except ConfigError:
+            return False
 
     def serves(self, letter: Envelope, data: bytes, entry: JobClass) -> bool:
         """Whether a parked job of this class could be opened here."""
@@ -148,7 +162,7 @@ class Offload:
     async def sweep_now_and_then(self, every: float = LOOK_AGAIN_SECONDS / 10) -> None:
         """What a worker's upkeep calls each time: sweeps once in ``every`` seconds."""
         now = mono()
-        if self._payloads is None or now - self._swept < every:
+        if now - self._swept < every or not self.has_store:
             return
         self._swept = now
         try:
@@ -158,11 +172,15 @@ class Offload:
             log.warning("the sweep of offloaded payloads failed: %s; trying again later", error)
 
     def _payload_store(self) -> PayloadStore:
-        if self._payloads is None:
+        try:
+            found = self.find_store()
+        except ConfigError as error:
+            raise MissingPayloadStore(f"the payload is offloaded, and {error}") from error
+        if found is None:
             raise MissingPayloadStore(
                 "the payload is offloaded, and no payload store is configured here; set offload_path or offload_store in [jobs]"
             )
-        return self._payloads
+        return found
 
     async def _ask(self, what: str, answer: Awaitable[T]) -> T:
         try:
@@ -194,23 +212,26 @@ def _is_needed(name: str, data: bytes, state: str) -> bool:
     return letter is None or (letter.off is not None and letter.off.ref == name)
 
 
-def payloads_of(jobs: JobsSettings) -> PayloadStore | None:
+def _check(jobs: JobsSettings) -> None:
+    if jobs.offload_path is not None and jobs.offload_store is not None:
+        raise ConfigError("offload_path and offload_store are both set; leave one of them out")
+    if jobs.offload_above_bytes is not None and jobs.offload_path is None and jobs.offload_store is None:
+        raise ConfigError(
+            "offload_above_bytes is set, and there is no payload store; set offload_path or offload_store in [jobs] too"
+        )
+
+
+def _payloads_of(jobs: JobsSettings) -> PayloadStore | None:
     """The payload store that the settings name. Raises ``ConfigError``."""
     if jobs.offload_store is None:
-        if jobs.offload_path is None and jobs.offload_above_bytes is not None:
-            raise ConfigError(
-                "offload_above_bytes is set, and there is no payload store; set offload_path or offload_store in [jobs] too"
-            )
         return None if jobs.offload_path is None else FilePayloads(jobs.offload_path)
-    if jobs.offload_path is not None:
-        raise ConfigError("offload_path and offload_store are both set; leave one of them out")
     module, _, name = jobs.offload_store.partition(":")
     try:
         found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"offload_store is {jobs.offload_store!r}, which can't be imported: {error}") from error
-    if inspect.isroutine(found) or inspect.isclass(found):
-        found = found()
+        if inspect.isroutine(found) or inspect.isclass(found):
+            found = found()
+    except Exception as error:  # the user's module may raise anything
+        raise ConfigError(f"offload_store is {jobs.offload_store!r}, which can't be had: {error!r}") from error
     if not all(callable(getattr(found, method, None)) for method in ("put", "get", "delete")):
         raise ConfigError(f"offload_store is {jobs.offload_store!r}: {found!r} has no put, get and delete")
     return cast("PayloadStore", found)

@@ -32,12 +32,16 @@ class _Box:
     def __init__(self, key: SecretKey, cipher: Any) -> None:
         self.name = key.name
         self._cipher = cipher
+        self._digests = hmac.digest(key.secret, b"rf-jobs digests", "sha256")
         self._nonces = hmac.digest(key.secret, b"rf-jobs nonces", "sha256")
 
     def seal(self, text: bytes, bound: bytes) -> bytes:
         place = len(bound).to_bytes(4, "big") + bound
         nonce = hmac.digest(self._nonces, place + text, "sha256")[:NONCE_BYTES]
         return base64.b64encode(nonce + self._cipher.encrypt(nonce, text, bound))
+
+    def blur(self, digest: str) -> str:
+        return hmac.digest(self._digests, digest.encode(), "sha256").hex()[: len(digest)]
 
     def open(self, box: bytes, bound: bytes) -> bytes:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 (an extra)
@@ -75,6 +79,12 @@ class Keyring:
         if self._first is None:
             raise MissingKey(f"there is no key to seal with; {HOW_TO_GET_ONE}")
         return self._first.name, self._first.seal(text, bound)
+
+    def blur(self, digest: str) -> str:
+        """A digest that nobody without the key can compute: of another key it is another. Raises ``MissingKey``."""
+        if self._first is None:
+            raise MissingKey(f"there is no key for the digest of an encrypted job; {HOW_TO_GET_ONE}")
+        return self._first.blur(digest)
 
     def open(self, name: str, box: bytes, bound: bytes) -> bytes:
         """The text. Raises ``MissingKey`` or ``TamperedPayload``."""

@@ -62,15 +62,18 @@ class Sealing:
         if not keyring.can_seal:
             what = "is encrypted" if self.whole else f"has encrypted fields ({', '.join(self.fields)})"
             raise MissingKey(f"{self.class_name} {what}, and there is no key to seal with; {HOW_TO_GET_ONE}")
+        key, sealed = "", []
         if self.whole:
             key, letter.args = _sealed(keyring, letter, "payload", bytes(letter.args))
         else:
-            key = ""
             members = msgspec.json.decode(letter.args, type=dict[str, msgspec.Raw])
-            for name in self.fields:
+            sealed = [name for name in self.fields if name in members]  # one that has its default may be left out
+            for name in sealed:
                 key, members[name] = _sealed(keyring, letter, "field", bytes(members[name]), name)
+            if not sealed:
+                return
             letter.args = msgspec.Raw(msgspec.json.encode(members))
-        letter.enc = Seal(key, list(self.fields))
+        letter.enc = Seal(key, sealed)
         letter.v = CLOSED_VERSION
 
     def mark(self, letter: Envelope, keyring: Keyring) -> None:

@@ -49,13 +49,14 @@ _REFUSED = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 class Cron:
     """An expression in a time zone. Raises ``SchedulerError`` that says where the fault is and what may stand there."""
 
-    __slots__ = ("_matches", "expression", "is_interval", "zone")
+    __slots__ = ("_last", "_matches", "expression", "is_interval", "zone")
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
         self.zone: Zone = zone(timezone)
         self.expression = expression
         words = _words(expression)
         self._matches = _read(expression, words)
+        self._last: tuple[int | None, int | None] = (None, None)
         hours = self._matches.expanded[_HOUR]
         self.is_interval = hours[0] == "*" or "*" in words[_MINUTE][1]
         """Whether it follows real time where clocks are changed, see the module."""
@@ -63,11 +64,14 @@ class Cron:
     def after(self, ms: int) -> int | None:
         """The next run after this time, both in milliseconds since 1970; None where there is none any more."""
         moment = ms // 1000
-        try:
-            found = self._interval_after(moment) if self.is_interval else self._time_after(moment)
-        except (ValueError, OverflowError, OSError):  # beyond what calendars can hold
-            return None
-        return found * 1000
+        asked, found = self._last
+        if moment != asked:  # schedules that have one expression ask for the same
+            try:
+                found = self._interval_after(moment) if self.is_interval else self._time_after(moment)
+            except (ValueError, OverflowError, OSError):  # beyond what calendars can hold
+                found = None
+            self._last = (moment, found)
+        return None if found is None else found * 1000
 
     def __repr__(self) -> str:
         return f"Cron({self.expression!r}, {self.zone.name!r})"

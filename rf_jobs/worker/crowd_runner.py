@@ -27,6 +27,8 @@ Ended = Callable[[Attempt, AttemptEnd | None], None]
 class CrowdRunner(Runner):
     """A runner that runs crowds too."""
 
+    gathers = True
+
     async def perform_many(self, crowd: Crowd, ended: Ended) -> None:
         """Run a crowd; ``ended`` hears of each member's end as soon as it is known, so that none waits for the ``failed``
         of another with a lease that nobody extends."""

@@ -104,11 +104,12 @@ class WorkerPool:
     # --- life ----------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Make contact and begin to fetch. Raises ``BackendError`` where the server is not fit, ``WorkerError`` when
-        called twice."""
+        """Make contact and begin to fetch. Raises ``BackendError`` where the server is not fit, ``ConfigError`` where
+        the payload store can't be had, ``WorkerError`` when called twice."""
         if self._state:
             raise WorkerError("this pool was started before; make a new one")
         await self.manager.store.connect()
+        self.manager.offload.find_store()
         self._assemble()
         await self._advertiser.tell()
         await self._brakes.start()

@@ -67,6 +67,9 @@ class Isolation(Protocol):
 class Runner:
     """Turns attempts into endings. Holds no state of its own between two attempts."""
 
+    gathers = False
+    """Whether a batch consumer's attempts are to be run together. Else each runs alone."""
+
     def __init__(
         self, *, worker: str, registry: Registry, defaults: Defaults, middleware: MiddlewareStack, bus: EventBus, desk: Desk,
         threads: Threads, isolation: Isolation, on_start: Callable[[Attempt], None], is_ending: Callable[[], bool],
@@ -98,7 +101,7 @@ class Runner:
             opened = await self._load(attempt)
         if isinstance(opened, Envelope):
             plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
-            if plan.many is not None and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
+            if plan.many is not None and self.gathers and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
                 attempt.many = plan.many
                 return None
             outcome = await self._run(attempt, opened, plan)

@@ -30,6 +30,7 @@ from rf_jobs import (
 )
 from rf_jobs.model.events import Event, JobCompleted, JobDied, JobReclaimed, JobReleased, JobsFetched, JobStarted
 from rf_jobs.model.middleware import Handle
+from rf_jobs.testing import drain, inline
 from rf_jobs.words.errors import JobError
 from rf_jobs.words.timing import mono
 from tests.support.jobs import Pids
@@ -361,6 +362,33 @@ async def test_a_shutdown_hands_back_a_crowd_that_will_not_end(manager: QueueMan
     ] * 5
 
 
+class Soon(Recorded, many=100, many_wait=0.5):
+    @classmethod
+    async def handle_many(cls, jobs: list[Self], ctxs: list[JobContext]) -> None:
+        Recorded.calls.append([job.n for job in jobs])
+
+
+class Holds(Recorded):
+    async def handle(self, ctx: JobContext) -> None:
+        await Recorded.record([self], [ctx])
+
+
+async def test_a_crowd_that_finds_no_slot_is_left_to_other_workers(manager: QueueManager) -> None:
+    Recorded.hold, Recorded.entered = asyncio.Event(), asyncio.Event()
+    released: list[Event] = []
+    manager.bus.subscribe(JobReleased, released.append)
+    async with WorkerPool(config(slots=1), manager):
+        await manager.dispatch_many([Soon(n=n) for n in range(3)])
+        await in_state(manager, "running", 3)
+        await manager.dispatch(Holds())
+        await asyncio.wait_for(Recorded.entered.wait(), 20)
+        await in_state(manager, "ready", 3)
+        assert len(released) == 3
+        Recorded.hold.set()
+        await in_state(manager, "completed", 4)
+    assert sorted(Recorded.calls[-1]) == [0, 1, 2]
+
+
 async def test_each_is_inside_the_middlewares(manager: QueueManager) -> None:
     seen: list[tuple[str, object]] = []
 
@@ -421,6 +449,18 @@ async def test_a_suspect_runs_alone_in_a_process_of_its_own(manager: QueueManage
     client.hset(key, mapping={"state": "ready", "crashes": "2", "epoch": "1", "attempt": "0"})
     async with WorkerPool(config(), manager):
         assert await manager.wait(job_id, 30) != os.getpid()
+
+
+async def test_inline_and_drained(manager: QueueManager) -> None:
+    """With the helpers for tests of those who use rf-jobs."""
+    Together.say = lambda numbers: [n * 2 for n in numbers]
+    with inline() as queue:
+        assert await queue.dispatch(Together(n=4)).result() == 8
+        assert await queue.dispatch(InThread()).result() != threading.current_thread().name
+    ids = await manager.dispatch_many([Brief(n=n) for n in range(5)])
+    await drain(manager)
+    assert [record.state for record in [await manager.job(each) for each in ids]] == ["completed"] * 5
+    assert sorted(Recorded.calls[-1]) == list(range(5))
 
 
 class Confidential(Job, queue=QUEUE, many=3, many_wait=LONG, max_attempts=1):

@@ -23,6 +23,7 @@ from rf_jobs import (
     WorkerConfig,
     WorkerPool,
 )
+from rf_jobs.model import codec, limits
 from rf_jobs.model.events import DispatchRejected, Event, JobDied, JobParked, JobUnparked
 from rf_jobs.telemetry.logs import LifecycleLog
 from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings, stored, write
@@ -336,3 +337,17 @@ async def test_a_blocking_dispatch_seals_too(redis_url: str) -> None:
         job_id = manager.dispatch(Secret(text=CANARY)).sync()
         assert await manager.wait(job_id, 10) == f"{CANARY} again"
         assert hides(all_bytes(redis_url))
+
+
+async def test_a_unique_lock_gives_nothing_away(redis_url: str) -> None:
+    """Without the key nobody can try out what the field may hold."""
+    async with QueueManager(settings(redis_url, K1)) as manager, QueueManager(settings(redis_url, K2)) as other:
+        job = Patient(number=1, name=CANARY)
+        first = await manager.dispatch(job).unique_for(60)
+        assert await manager.dispatch(job).unique_for(60) == first
+        assert await manager.unique_holder(manager.dispatch(job).unique_for(60)) == first
+        assert await other.unique_holder(other.dispatch(job).unique_for(60)) is None
+        entry = Patient.__job_class__
+        guess = limits.unique_digest(entry, job, codec.encode_payload(job, entry), ())
+        assert guess.encode() not in all_bytes(redis_url)
+        await manager.clear(QUEUE)

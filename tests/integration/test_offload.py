@@ -370,14 +370,35 @@ async def test_what_is_large_beside_its_payload_is_refused(redis_url: str, tmp_p
     [
         ({"offload_above_bytes": 10}, "there is no payload store"),
         ({"offload_path": "x", "offload_store": "a:b"}, "both set"),
-        ({"offload_store": "tests.support.sealed:nothing"}, "can't be imported"),
-        ({"offload_store": "no_such_module:x"}, "can't be imported"),
-        ({"offload_store": "tests.support.sealed:CANARY"}, "has no put, get and delete"),
     ],
 )
-def test_a_store_that_cannot_be(redis_url: str, given: dict[str, Any], said: str) -> None:
+def test_settings_that_contradict_each_other(redis_url: str, given: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         QueueManager(settings(redis_url, **given))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("tests.support.sealed:nothing", "can't be had: AttributeError"),
+        ("no_such_module:x", "can't be had: ModuleNotFoundError"),
+        ("tests.support.sealed:CANARY", "has no put, get and delete"),
+        ("tests.support.sealed:key", "can't be had: TypeError"),
+    ],
+)
+async def test_a_store_that_cannot_be_had(redis_url: str, tmp_path: Path, name: str, said: str) -> None:
+    """A worker does not start, a dispatch is refused, and whoever only looks is not disturbed."""
+    async with QueueManager(offloading(redis_url, tmp_path)) as right:
+        await right.dispatch(Bulky(blob=BLOB))
+    async with QueueManager(settings(redis_url, offload_above_bytes=1000, offload_store=name)) as wrong:
+        assert await wrong.size(QUEUE) == 1
+        with pytest.raises(MissingPayloadStore, match=said):
+            await wrong.dispatch(Bulky(blob=BLOB))
+        with pytest.raises(ConfigError, match=said):
+            await WorkerPool(CONFIG, wrong).start()
+        assert await wrong.pop_batch(QUEUE, 1) == []
+        assert (await wrong.counts(QUEUE))["parked"] == 1
+        await wrong.clear(QUEUE)
 
 
 BUCKET = Bucket()

@@ -22,6 +22,7 @@ OFF = {"RF_JOBS_TELEMETRY_METRICS": "false", "RF_JOBS_TELEMETRY_TRACING": "false
 QUEUE = "told"
 JOBS = """
 import asyncio
+import os
 import threading
 from pathlib import Path
 

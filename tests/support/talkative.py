@@ -106,14 +106,14 @@ class Ticks(Job, queue=QUEUE, timeout=60):
 
 
 class Deaf(Job, queue=QUEUE, timeout=60):
-    """Notes ``<folder>/started``, then ignores every request to stop until ``<folder>/go`` is there."""
+    """Notes ``<folder>/started``, then ignores every request to stop until ``<folder>/go`` is there, or a test has failed."""
 
     folder: str
-    threaded: bool = False
 
     async def handle(self, ctx: JobContext) -> None:
         Path(self.folder, "started").touch()
-        while not Path(self.folder, "go").exists():
+        give_up = time.monotonic() + 20
+        while not Path(self.folder, "go").exists() and time.monotonic() < give_up:
             try:
                 await asyncio.sleep(0.02)
             except asyncio.CancelledError:

@@ -159,6 +159,20 @@ def test_any_payload_is_the_same_afterwards(payload: dict[str, Any], data: st.Da
     assert msgspec.json.decode(letter.args) == payload
 
 
+def test_a_field_that_is_left_out_is_not_sealed() -> None:
+    """What msgspec made has no attribute of its own where a field has its default, and is written without."""
+    sealing = Sealing("Any", ("a", "b"))
+    for payload, fields in (({"a": 1}, ["a"]), ({"a": 1, "b": 2}, ["a", "b"])):
+        letter = letter_with(payload)
+        sealing.seal(letter, RING)
+        assert letter.enc == Seal(KEY.name, fields)
+        unseal(letter, RING)
+        assert msgspec.json.decode(letter.args) == payload
+    letter = letter_with({"c": 3})
+    sealing.seal(letter, RING)
+    assert (letter.enc, letter.v, msgspec.json.decode(letter.args)) == (None, 1, {"c": 3})
+
+
 def test_each_place_is_its_own() -> None:
     assert (
         len(

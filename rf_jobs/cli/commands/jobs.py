@@ -10,6 +10,7 @@ import click
 
 from rf_jobs.cli import output, shapes
 from rf_jobs.cli.commands import _live, _records
+from rf_jobs.cli.commands._moving import move_job
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
@@ -237,6 +238,9 @@ async def wait_and_tell(manager: QueueManager, session: Session, job_id: str, ti
     else:
         click.echo(_records.as_json(result, indent=True))
     return Exit.OK if failure is None else Exit.NO
+
+
+jobs.add_command(move_job)
 
 
 @jobs.command("clear")

@@ -1,75 +1,32 @@
-"""The synchronous twin of ``QueueManager``, for code without an event loop: ``from rf_jobs.sync import QueueManager``.
-
-The names and parameters are those of the async manager; each method waits for its answer. The work is done by the async
-manager on the process's background loop (docs/decisions/0002-sync-portal.md), so threads may share one and their dispatches
-go together.
-"""
+"""``QueueManager`` without an event loop."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
-from rf_jobs.client.consumer import LeasedJob
 from rf_jobs.client.manager import QueueManager as AsyncQueueManager
 from rf_jobs.client.manager import settings_for, stack_of
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.portal import Counterpart
-from rf_jobs.client.schedules import Schedules
-from rf_jobs.core.inspector import Filters
+from rf_jobs.client.workflow.groups import Batch, Chain
+from rf_jobs.client.workflow.records import BatchRecord
 from rf_jobs.core.joblog import LogLine
-from rf_jobs.core.records import JobRecord, Progress, QueueInfo, WorkerInfo
-from rf_jobs.core.schedules import ScheduleInfo
+from rf_jobs.core.records import JobRecord, Progress
 from rf_jobs.core.updates import JobUpdate
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
-from rf_jobs.model.schedule import ScheduleOptions
+from rf_jobs.sync.parts import LeasedSyncJob, SyncBatchHandle, SyncLimits, SyncSchedules
+from rf_jobs.sync.steering import SyncSteering
 from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.timing import Duration, seconds
 
 T = TypeVar("T")
-
-
-class LeasedSyncJob:
-    """A leased job; see ``rf_jobs.client.consumer.LeasedJob``."""
-
-    def __init__(self, call: Callable[[Callable[[], Coroutine[Any, Any, None]]], None], leased: LeasedJob) -> None:
-        self._call = call
-        self._leased = leased
-        self.id = leased.id
-        self.queue = leased.queue
-        self.attempt = leased.attempt
-        self.fencing_token = leased.fencing_token
-        self.envelope = leased.envelope
-
-    @property
-    def job(self) -> Any:
-        """The job. Raises ``UnknownJobClass`` or ``SerializationError``."""
-        return self._leased.job
-
-    def complete(self, result: Any = None) -> None:
-        """It is done."""
-        self._call(lambda: self._leased.complete(result))
-
-    def retry(self, delay: Duration = 0, reason: str = "") -> None:
-        """Again, after ``delay``."""
-        self._call(lambda: self._leased.retry(delay, reason))
-
-    def fail(self, reason: str) -> None:
-        """To the dead letters."""
-        self._call(lambda: self._leased.fail(reason))
-
-    def release(self) -> None:
-        """Hand it back untouched."""
-        self._call(self._leased.release)
-
-    def extend(self, by: Duration | None = None) -> None:
-        """Hold the lease for longer."""
-        self._call(lambda: self._leased.extend(by))
 
 
 class _Inside:
@@ -87,56 +44,7 @@ class _Inside:
             await self.manager.aclose()
 
 
-class SyncSchedules:
-    """Schedules at run time; see ``rf_jobs.Schedules``."""
-
-    def __init__(self, run: Callable[[Callable[[Schedules], Coroutine[Any, Any, Any]]], Any]) -> None:
-        self._run = run
-
-    def upsert(
-        self, name: str, job: Job, *, cron: str | None = None, every: Duration | None = None,
-        **options: Unpack[ScheduleOptions],
-    ) -> bool:  # fmt: skip
-        """Add a schedule, or change the one of this name; answers whether anything is new."""
-        return bool(self._run(lambda s: s.upsert(name, job, cron=cron, every=every, **options)))
-
-    def list(self, offset: int = 0, limit: int = 100) -> Sequence[ScheduleInfo]:
-        """A page of schedules, the next to run first."""
-        found: Sequence[ScheduleInfo] = self._run(lambda s: s.list(offset, limit))
-        return found
-
-    def get(self, name: str) -> ScheduleInfo:
-        """One schedule."""
-        found: ScheduleInfo = self._run(lambda s: s.get(name))
-        return found
-
-    def count(self) -> int:
-        """How many there are."""
-        return int(self._run(lambda s: s.count()))
-
-    def schedulers(self) -> int:
-        """How many schedulers live."""
-        return int(self._run(lambda s: s.schedulers()))
-
-    def pause(self, name: str) -> bool:
-        """Let it rest."""
-        return bool(self._run(lambda s: s.pause(name)))
-
-    def resume(self, name: str) -> bool:
-        """Let it run again."""
-        return bool(self._run(lambda s: s.resume(name)))
-
-    def trigger(self, name: str) -> UUID:
-        """Have it run now, out of turn."""
-        found: UUID = self._run(lambda s: s.trigger(name))
-        return found
-
-    def remove(self, name: str) -> None:
-        """Remove it."""
-        self._run(lambda s: s.remove(name))
-
-
-class QueueManager:
+class QueueManager(SyncSteering):
     """See ``rf_jobs.QueueManager``; close it with ``close`` or ``with``. After a fork a child starts a connection of its
     own at its first call. Middleware and the subscribers of ``bus`` are called on the background thread."""
 
@@ -157,6 +65,7 @@ class QueueManager:
             retry_for=seconds(retry_for, "retry_for"),
         )  # fmt: skip
         self._inside = Counterpart(self, partial(_Inside, self._make))
+        self.limits = SyncLimits(lambda use: self._run(lambda m: use(m.limits)))
         self.schedules = SyncSchedules(lambda use: self._run(lambda m: use(m.schedules)))
 
     @classmethod
@@ -223,40 +132,6 @@ class QueueManager:
         """The job's record; there is nothing to await here."""
         return self.job(job_id)
 
-    # --- queues --------------------------------------------------------------------------------------------------
-
-    def size(self, queue: str) -> int:
-        """How many jobs are ready."""
-        return self._run(lambda m: m.size(queue))
-
-    def counts(self, queue: str) -> dict[str, int]:
-        """How many jobs are in each state."""
-        return self._run(lambda m: m.counts(queue))
-
-    def clear(self, queue: str) -> int:
-        """Remove all jobs that wait."""
-        return self._run(lambda m: m.clear(queue))
-
-    def pause(self, queue: str) -> bool:
-        """Stop all workers from fetching from it."""
-        return self._run(lambda m: m.pause(queue))
-
-    def resume(self, queue: str) -> bool:
-        """Let workers fetch from it again."""
-        return self._run(lambda m: m.resume(queue))
-
-    def queues(self) -> list[QueueInfo]:
-        """All queues."""
-        return self._run(lambda m: m.queues())
-
-    def queue(self, name: str) -> QueueInfo:
-        """One queue."""
-        return self._run(lambda m: m.queue(name))
-
-    def workers(self) -> list[WorkerInfo]:
-        """Live workers."""
-        return self._run(lambda m: m.workers())
-
     def pop_batch(self, queue: str, count: int, *, lease: Duration = 60) -> list[LeasedSyncJob]:
         """Lease jobs by hand."""
         leased = self._run(lambda m: m.pop_batch(queue, count, lease=lease))
@@ -300,34 +175,21 @@ class QueueManager:
         """Wait until a job ends."""
         return self._run(lambda m: m.wait(job_id, timeout))
 
-    def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
-        """Cancel a job."""
-        return self._run(lambda m: m.cancel(job_id, reason))
+    # --- batches and chains ------------------------------------------------------------------------------------------
 
-    # --- dead letters --------------------------------------------------------------------------------------------
+    def send_group(self, group: Batch | Chain) -> UUID:
+        """Dispatch a batch or a chain with all that is in it."""
+        return self._run(lambda m: m.send_group(group))
 
-    def failed_jobs(
-        self, queue: str | None = None, offset: int = 0, limit: int = 50, filters: Filters | None = None
-    ) -> list[JobRecord]:
-        """A page of dead letters."""
-        return self._run(lambda m: m.failed_jobs(queue, offset, limit, filters))
+    def batch(self, batch_id: UUID | str) -> SyncBatchHandle:
+        """A batch, or a chain, that was dispatched before."""
+        known = as_job_id(batch_id)
+        return SyncBatchHandle(lambda use: self._run(lambda m: use(m.batch(known))), known)
 
-    def retry_failed(self, job_id: UUID | str) -> bool:
-        """Replay one."""
-        return self._run(lambda m: m.retry_failed(job_id))
+    def batches(self, offset: int = 0, limit: int = 50) -> list[BatchRecord]:
+        """A page of the batches and chains that are known, the newest first."""
+        return self._run(lambda m: m.batches(offset, limit))
 
-    def retry_all_failed(self, filters: Filters | None = None) -> int:
-        """Replay those that fit."""
-        return self._run(lambda m: m.retry_all_failed(filters))
-
-    def forget_failed(self, job_id: UUID | str) -> bool:
-        """Remove one."""
-        return self._run(lambda m: m.forget_failed(job_id))
-
-    def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
-        """Remove those that died longer ago."""
-        return self._run(lambda m: m.purge_failed(older_than, filters))
-
-    def sweep_payloads(self) -> int:
-        """Remove offloaded payloads that no job needs any more."""
-        return self._run(lambda m: m.sweep_payloads())
+    def unique_holder(self, pending: Pending[Any]) -> UUID | None:
+        """Which job holds the unique lock that this dispatch would ask for."""
+        return self._run(lambda m: m.unique_holder(pending))

@@ -1,0 +1,229 @@
+"""Moments at which a workflow could go wrong, one by one: with consequences left in the outbox, replays meanwhile, retention of
+nothing. What the state machines of this folder found, and what a sceptic's reading did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rf_jobs.core.inspector import imbalance
+from rf_jobs.store import batch_calls
+from rf_jobs.store.embedded import EmbeddedServer
+from rf_jobs.store.options import Depends, Options, Unique
+from rf_jobs.words.states import State
+from tests.property import snapshot
+from tests.property.flow import DELAYED, KEEP_NONE, Flow, bounded
+
+
+@pytest.fixture
+def flow(server: EmbeddedServer) -> Iterator[Flow]:
+    running = Flow(server.url)
+    yield running
+    running.settle()
+    assert snapshot.faults(running.look()) == []
+    survey = running.store.run(running.commands.survey())
+    assert {queue.name: imbalance(queue) for queue in survey.queues} == {queue.name: 0 for queue in survey.queues}
+    running.client.flushall()
+    running.close()
+
+
+@pytest.fixture
+def forgetful(flow: Flow) -> Flow:
+    """Nothing that is over is kept."""
+    flow.commands.retention = KEEP_NONE
+    return flow
+
+
+def behind(*parents: str, policy: str = "cancel", batch: str = "") -> Options:
+    return Options(d=Depends(list(parents), policy), b=batch)
+
+
+# --- leaks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_parent_that_is_gone_leaves_nothing_behind(forgetful: Flow) -> None:
+    forgetful.add(behind(forgetful.add()))
+    forgetful.perform("bury", forgetful.look().order("ready", "a")[0])
+    assert forgetful.look().job_ids() == set()
+
+
+def test_a_cleared_parent_leaves_nothing_behind(flow: Flow) -> None:
+    child = flow.add(behind(flow.add()))
+    flow.run(flow.commands.clear("a", State.READY, 10))
+    assert flow.states() == {child: "cancelled"}
+
+
+def test_what_a_batch_undid_ends_with_the_batch(flow: Flow) -> None:
+    batch = flow.open()
+    member, child = flow.add(Options(b=batch)), flow.add(behind(batch))
+    flow.seal(batch)
+    flow.perform("bury", member)
+    assert flow.states()[child] == "cancelled"
+    assert flow.look().ttl["undone", batch] > 0
+
+
+def test_a_child_goes_from_one_failed_parent_to_a_batch_that_failed(flow: Flow) -> None:
+    batch, parent = flow.open(), flow.add()
+    member, child = flow.add(Options(b=batch)), flow.add(behind(parent, batch))
+    flow.seal(batch)
+    flow.perform("bury", parent)
+    flow.perform("bury", member)
+    flow.revive(parent)
+    assert flow.states()[child] == "cancelled"
+    flow.perform("complete", parent)
+    flow.revive(member)
+    flow.perform("complete", member)
+    assert flow.drain() == [child, *flow.look().order("ready", "calls")] or flow.states()[child] == "completed"
+
+
+# --- replays -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replayed_parent_is_waited_for_together_with_the_others(flow: Flow) -> None:
+    one, two = flow.add(), flow.add()
+    child = flow.add(behind(one, two))
+    flow.perform("bury", one)
+    flow.revive(one)
+    flow.perform("complete", one)
+    assert flow.states()[child] == "blocked"
+    flow.perform("complete", two)
+    assert flow.states()[child] == "ready"
+
+
+def test_a_replay_before_the_failure_was_told_takes_it_back(flow: Flow) -> None:
+    batch = flow.open()
+    one = flow.add(Options(b=batch))
+    two, child = flow.add(Options(b=batch)), flow.add(behind(one))
+    flow.seal(batch)
+    with bounded(0, 1):
+        flow.perform("bury", one)
+        assert flow.outbox()
+    flow.revive(one)
+    flow.settle()
+    assert flow.states() == {one: "ready", two: "ready", child: "blocked"}
+    assert flow.drain() and set(flow.states().values()) == {"completed"}
+    assert flow.batch(batch)["state"] == "completed"
+    assert flow.fired(batch) == ["then", "finally"]
+
+
+@pytest.mark.parametrize("verb", ["complete", "bury"])
+def test_a_replay_that_ends_before_it_was_told(flow: Flow, verb: str) -> None:
+    batch = flow.open()
+    one = flow.add(Options(b=batch))
+    children = [flow.add(behind(one)) for _ in range(3)]
+    flow.seal(batch)
+    flow.perform("bury", one)
+    with bounded(0, 1):
+        flow.revive(one)
+        jobs = [job for job in flow.fetch(10) if job.id == one]
+        flow.finish(jobs, verb)
+    with bounded(3, 1):
+        flow.settle()
+    assert flow.batch(batch)["state"] == ("completed" if verb == "complete" else "failed")
+    assert {flow.states()[child] for child in children} == {"ready" if verb == "complete" else "cancelled"}
+
+
+def test_a_replayed_batch_stops_dooming_its_members(flow: Flow) -> None:
+    batch = flow.open()
+    one = flow.add(Options(b=batch))
+    others = [flow.add(Options(b=batch)) for _ in range(5)]
+    flow.seal(batch)
+    with bounded(3, 1):
+        flow.perform("bury", one)
+        assert flow.outbox()
+        flow.revive(one)
+        flow.settle()
+    assert {flow.states()[other] for other in others} == {"ready"}
+
+
+def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None:
+    """It was replayed without them; while a limit holds it back it is blocked, as those are that wait."""
+    one, two = flow.add(), flow.add()
+    child = flow.add(behind(one, two, policy="dead"))
+    flow.perform("bury", one)
+    assert flow.states()[child] == "dead"
+    flow.revive(child)
+    flow.client.hset("{rf}:holds", "class:job", "0")
+    left = flow.fetch(10)
+    assert left == []
+    flow.client.delete("{rf}:holds")
+    flow.run(flow.commands.cancel(two, "a", "no", flow.commands.retention))
+    assert flow.states()[child] == "blocked"
+    flow.client.flushall()
+
+
+# --- batches -------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_added_to_a_batch_that_is_over_as_a_group_either(flow: Flow) -> None:
+    batch = flow.open()
+    member = flow.add(Options(b=batch))
+    flow.seal(batch)
+    flow.perform("complete", member)
+    assert not flow.run(batch_calls.open_batches([flow.new_batch(flow.new_id(), batch)]))
+    assert flow.batch(batch)["total"] == "1"
+    assert not flow.run(batch_calls.open_batches([flow.new_batch(flow.new_id(), "nobody")]))
+
+
+def test_a_cancelled_outer_batch_cancels_its_inner_ones(flow: Flow) -> None:
+    outer = flow.open()
+    inner = flow.open(outer=outer)
+    flow.add(Options(b=inner))
+    flow.seal(inner, outer)
+    assert flow.stop(outer)
+    assert [flow.batch(batch)["state"] for batch in (outer, inner)] == ["cancelled", "cancelled"]
+    assert sorted(flow.fired(inner) + flow.fired(outer)) == ["finally", "finally"]
+
+
+def test_a_batch_that_failed_before_all_of_it_was_there_can_not_complete(flow: Flow) -> None:
+    """What was refused would be missing."""
+    batch = flow.open()
+    one = flow.add(Options(b=batch))
+    flow.perform("bury", one)
+    said = flow.enqueue([flow.new_id()], Options(b=batch))
+    assert said == {0: ("batch", "cancelled")}
+    flow.seal(batch)
+    flow.revive(one)
+    flow.perform("complete", one)
+    assert flow.batch(batch)["state"] == "failed"
+    assert "then" not in flow.fired(batch)
+
+
+def test_a_step_whose_predecessor_is_over_and_gone(forgetful: Flow) -> None:
+    """A worker may be faster than the dispatch of a chain."""
+    chain = forgetful.open(kind="chain")
+    one = forgetful.new_id()
+    forgetful.enqueue([one], Options(b=chain, k=True))
+    [job] = forgetful.fetch(1)
+    forgetful.finish([job], "complete", b"41")
+    two = forgetful.add(behind(one, batch=chain))
+    forgetful.seal(chain)
+    inputs = forgetful.client.hgetall(f"{{rf}}:inputs:{two}")
+    assert inputs == {one.encode(): b"41"}
+    assert forgetful.drain()[0] == two
+    assert forgetful.batch(chain)["state"] == "completed"
+    assert forgetful.batch(chain)["total"] == "2"
+
+
+# --- locks and slots -----------------------------------------------------------------------------------------------------
+
+
+def test_a_replayed_job_takes_its_lock_again_where_it_is_free(flow: Flow) -> None:
+    asked = Options(u=Unique("d", "done", 0, "return"))
+    first = flow.add(asked)
+    flow.perform("bury", first)
+    assert not flow.client.exists("{rf}:unique:d")
+    flow.revive(first)
+    assert flow.enqueue([flow.new_id()], asked) == {0: ("unique", first)}
+    flow.perform("complete", first)
+    assert not flow.client.exists("{rf}:unique:d")
+
+
+def test_a_distant_slot_is_not_forgotten(flow: Flow) -> None:
+    from rf_jobs.store.options import Slot  # noqa: PLC0415
+
+    asked = Options(r=Slot("s", 1, 1000, "delay"))
+    flow.add(asked, when=DELAYED)
+    flow.add(Options(r=Slot("s", 2, 1000, "delay")))
+    assert flow.look().ttl["slots", "s"] > 10_000_000
