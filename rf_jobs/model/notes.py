@@ -34,6 +34,8 @@ class Notes:
         """What ``ctx.progress`` said: current, total, message."""
         self.checkpoints: list[Any] = []
         """What ``ctx.checkpoint`` saved, as a later attempt would find it."""
+        self.inputs: dict[str, Any] = {}
+        """What the jobs that it waited for returned, by their ids: what the handler finds in ``ctx.inputs``."""
         self.steps: dict[str, Any] = {}
         """The answers of ``ctx.step``, by name."""
         self.extended = 0.0
@@ -58,7 +60,7 @@ class Notes:
         return self.checkpoints[-1] if self.checkpoints else None
 
     async def load_inputs(self, ctx: object) -> dict[str, Any]:
-        return {}
+        return dict(self.inputs)
 
     async def keep_step(self, ctx: object, name: str, value: Any) -> Any:
         """Raises ``SerializationError``."""

@@ -25,8 +25,10 @@ J_co = TypeVar("J_co", bound=Job, covariant=True)
 SHOWN = 10
 """Dispatches that a failure lists."""
 MAX_LINE = 240
-OPTIONS = ("at", "delay", "id", "max_attempts", "priority", "queue", "tags")
+OPTIONS = ("at", "delay", "depends_on", "id", "max_attempts", "priority", "queue", "tags")
 """What can be expected of a dispatch beside its job's fields."""
+AT_LEAST = ("depends_on", "tags")
+"""Of these a dispatch may have more than is expected."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,11 @@ class Expected:
         if not isinstance(one.job, self.kind):
             return [f"is no {self.kind.__name__}"]
         wrong = [_fault(name, getattr(one.job, name), value) for name, value in self._fields.items()]
-        wrong += [_fault(name, getattr(one, name), value) for name, value in self._options.items() if name != "tags"]
-        missing = [tag for tag in self._options.get("tags", ()) if tag not in one.tags]
-        if missing:
-            wrong.append(f"has no tag {', '.join(missing)}")
+        for name, value in self._options.items():
+            if name not in AT_LEAST:
+                wrong.append(_fault(name, getattr(one, name), value))
+            elif missing := [each for each in value if each not in getattr(one, name)]:
+                wrong.append(f"{name} has no {', '.join(map(str, missing))}")
         faults = [fault for fault in wrong if fault]
         if not faults and self._where is not None and not self._where(one):
             faults.append("the predicate says no")
@@ -206,6 +209,8 @@ def _option(name: str, value: Any) -> Any:
         return None if value is None else from_ms(moment_ms(value, "at"))
     if name == "id":
         return job_id(value)
+    if name == "depends_on":
+        return tuple(job_id(each) for each in ([value] if isinstance(value, (str, UUID)) else value))
     if name == "queue":
         return queue_name(value)
     if name == "priority":

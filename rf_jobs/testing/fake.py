@@ -11,7 +11,7 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.queue import configured, standing_in
 from rf_jobs.client.workflow.groups import Batch, Group
-from rf_jobs.client.workflow.plan import Plan, plan_of
+from rf_jobs.client.workflow.plan import plan_of
 from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
@@ -110,22 +110,17 @@ class FakeQueue(Asserts, QueueManager):
         return result
 
     async def send_group(self, group: Group) -> UUID:
-        """Record a batch or a chain, and the jobs in it."""
+        """Record a batch or a chain, and the jobs in it; once under one id."""
         plan = plan_of(group)
 
         async def send() -> None:
-            self._check_callbacks(plan)
-            self._recorder.groups.append(_tree(group, iter(self._recorder.record(plan.jobs))))
+            for planned in plan.groups:
+                self._groups.opened(planned)  # checks the callbacks
+            if all(known.id != group.id for known in self._recorder.groups):
+                self._recorder.groups.append(_tree(group, iter(self._recorder.record(plan.jobs))))
 
         await self.middleware.batch(len(plan.jobs), send)
         return group.id
-
-    def _check_callbacks(self, plan: Plan) -> None:
-        for planned in plan.groups:
-            for event in planned.group.callbacks:
-                for given in planned.group.jobs_of(event):
-                    job, choices = given.take() if isinstance(given, Pending) else (given, Choices())
-                    self._preparer.prepare(job, choices)
 
 
 def _tree(group: Group, kept: Iterator[Kept]) -> DispatchedGroup:

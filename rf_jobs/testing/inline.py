@@ -13,6 +13,7 @@ from uuid import UUID
 
 from rf_jobs.client.dispatcher import Asked
 from rf_jobs.client.pending import Choices, Pending
+from rf_jobs.client.workflow.groups import Group
 from rf_jobs.core.records import Progress
 from rf_jobs.core.transitions import AttemptEnd
 from rf_jobs.model import codec
@@ -25,6 +26,8 @@ from rf_jobs.store.shapes import Leased
 from rf_jobs.testing.attempts import WORKER, Attempts, CallerThread
 from rf_jobs.testing.dispatched import Dispatched
 from rf_jobs.testing.fake import FakeQueue
+from rf_jobs.testing.group_runs import GroupRuns, RanGroup
+from rf_jobs.testing.recorder import Kept
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound, WorkerError
 from rf_jobs.words.ids import job_id as as_job_id
@@ -104,6 +107,7 @@ class InlineQueue(FakeQueue):
         self._raises = raise_errors
         self._delayed = delayed
         self._ran: dict[UUID, Ran] = {}
+        self._ran_groups: dict[UUID, RanGroup] = {}
 
     # --- dispatch ------------------------------------------------------------------------------------------------
 
@@ -132,21 +136,63 @@ class InlineQueue(FakeQueue):
         return result
 
     async def _send(self, asked: Sequence[Asked], threads: Threads) -> list[UUID]:
-        errors: list[BaseException] = []
         answers = self._recorder.record(asked)
         try:
-            for kept in answers:
-                record = kept.record
-                if record is not None and (self._delayed or not (record.delay or record.at)):
-                    ran = self._ran[record.id] = Ran(record)
-                    await self._run(ran, kept.data, threads)
-                    if ran.state is State.DEAD and ran.error is not None:
-                        errors.append(ran.error)
+            fates = [await self._run_kept(kept, threads) for kept in answers if self._is_due(kept)]
         finally:
             threads.close()
+        self._raise([ran.error for ran in fates if ran.state is State.DEAD and ran.error is not None])
+        return [kept.id for kept in answers]
+
+    async def send_group(self, group: Group) -> UUID:
+        """Record a batch or a chain, and run it: its members one after the other, a failure stops what it stops in a worker,
+        then the callbacks."""
+        known = len(self._recorder.groups)
+        await super().send_group(group)
+        if len(self._recorder.groups) > known:
+            threads = Threads(1)
+            kept = iter(self._recorder.last)
+
+            async def call(job: Job, choices: Choices) -> None:
+                for one in self._recorder.record([(job, choices)]):
+                    if (ran := await self._run_kept(one, threads)).state is State.DEAD and ran.error is not None:
+                        runs.errors.append(ran.error)
+
+            runs = GroupRuns(self._ran_groups, lambda one: self._run_kept(one, threads), self._skip, call)
+            try:
+                await runs.run(group, kept)
+            finally:
+                threads.close()
+            self._raise(runs.errors)
+        return group.id
+
+    def _is_due(self, kept: Kept) -> bool:
+        record = kept.record
+        return record is not None and (self._delayed or not (record.delay or record.at))
+
+    def _raise(self, errors: Sequence[BaseException]) -> None:
         if errors and self._raises:
             raise errors[0] if len(errors) == 1 else BaseExceptionGroup(f"{len(errors)} jobs died", errors)
-        return [kept.id for kept in answers]
+
+    def _skip(self, kept: Kept) -> None:
+        if kept.record is not None:
+            self._ran[kept.id] = Ran(kept.record, State.CANCELLED, reason="a member of its group failed")
+
+    async def _run_kept(self, kept: Kept, threads: Threads) -> Ran:
+        """Run what was recorded, if what it waits for lets it."""
+        if kept.record is None:
+            return self.ran(kept.id)
+        ran = self._ran[kept.id] = Ran(kept.record)
+        parents = [self._ran[parent] for parent in kept.record.depends_on if parent in self._ran]
+        failed = [parent for parent in parents if parent.state is not State.COMPLETED]
+        extra = kept.record.choices.extra
+        if failed and extra is not None and extra.on_failure != "run":
+            ran.state = State.DEAD if extra.on_failure == "dead" else State.CANCELLED
+            ran.reason = f"job {failed[0].dispatched.id}, which it waits for, ended as {failed[0].state}"
+            return ran
+        ran.notes.inputs = {str(p.dispatched.id): p.result for p in parents if p.result is not None}
+        await self._run(ran, kept.data, threads)
+        return ran
 
     async def _run(self, ran: Ran, data: bytes, threads: Threads) -> None:
         """All attempts of one job."""
@@ -211,6 +257,13 @@ class InlineQueue(FakeQueue):
             f"job {job_id} is a dead letter after {ran.attempt} attempts: {kind}: {ran.error}", error_type=kind
         ) from ran.error
 
+    def batch(self, batch_id: UUID | str) -> Any:
+        """A batch or chain that ran, or runs: it answers what its callbacks may ask. Raises ``JobNotFound``."""
+        found = self._ran_groups.get(as_job_id(batch_id))
+        if found is None:
+            raise JobNotFound(f"no batch {batch_id} ran inline; {len(self._ran_groups)} did")
+        return found
+
     async def job_progress(self, job_id: UUID | str) -> Progress:
         """What the job said last of how far it is. Raises ``JobNotFound``."""
         told = self.ran(job_id).notes.progress
@@ -219,7 +272,7 @@ class InlineQueue(FakeQueue):
     def forget(self) -> None:
         """Forget what was dispatched and ran so far."""
         super().forget()
-        self._ran = {}
+        self._ran, self._ran_groups = {}, {}
 
 
 def inline(*, raise_errors: bool = True, delayed: bool = True) -> InlineQueue:

@@ -44,6 +44,8 @@ class Recorder:
         self._lock = threading.RLock()
         self.records: list[Dispatched[Any]] = []
         self.groups: list[DispatchedGroup] = []
+        self.last: list[Kept] = []
+        """What the last call of ``record`` answered with."""
         self._known: dict[UUID, bytes] = {}
         self.locks = Locks()
 
@@ -60,6 +62,7 @@ class Recorder:
         with self._lock:
             self._refuse(items)
             kept = [self._keep(item, job, choices, told) for item, (job, choices) in zip(items, asked, strict=True)]
+            self.last = kept
         self._bus.emit_all(told)
         return kept
 

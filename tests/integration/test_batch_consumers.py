@@ -370,7 +370,7 @@ class Soon(Recorded, many=100, many_wait=0.5):
 
 class Holds(Recorded):
     async def handle(self, ctx: JobContext) -> None:
-        await Recorded.record([self], [ctx])
+        await self.record([self], [ctx])
 
 
 async def test_a_crowd_that_finds_no_slot_is_left_to_other_workers(manager: QueueManager) -> None:

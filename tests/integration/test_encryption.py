@@ -7,11 +7,14 @@ import logging
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
 import redis
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from rf_jobs import (
     ExecutionFailed,
@@ -20,13 +23,16 @@ from rf_jobs import (
     MissingKey,
     QueueManager,
     Settings,
+    TelemetrySettings,
     WorkerConfig,
     WorkerPool,
 )
 from rf_jobs.model import codec, limits
 from rf_jobs.model.events import DispatchRejected, Event, JobDied, JobParked, JobUnparked
+from rf_jobs.telemetry import telemetry
 from rf_jobs.telemetry.logs import LifecycleLog
 from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings, stored, write
+from tests.support.tracing import Memory
 from tests.support.waiting import until
 
 K1, K2 = key("k1"), key("k2")
@@ -351,3 +357,22 @@ async def test_a_unique_lock_gives_nothing_away(redis_url: str) -> None:
         guess = limits.unique_digest(entry, job, codec.encode_payload(job, entry), ())
         assert guess.encode() not in all_bytes(redis_url)
         await manager.clear(QUEUE)
+
+
+async def test_spans_and_metrics_say_nothing_of_it(redis_url: str) -> None:
+    exporter = Memory()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    wanted = TelemetrySettings(sample_ratio=1.0, metrics=True)
+    manager = QueueManager(replace(settings(redis_url, K1), telemetry=wanted))
+    pool = WorkerPool(CONFIG, manager)
+    async with manager, telemetry(manager, wanted, pool=pool, tracer_provider=provider), pool:
+        await manager.dispatch(Secret(text=CANARY)).result(10)
+        lost = await manager.dispatch(Secret(text=CANARY, fail=True))
+        with pytest.raises(ExecutionFailed):
+            await manager.wait(lost, 10)
+    spans = exporter.get_finished_spans()
+    assert {"process sealed", "retry sealed", "dead_letter sealed"} <= {span.name for span in spans}
+    assert all(hides(span.to_json()) for span in spans)
+    assert hides(all_bytes(redis_url)), "the metrics lie there too"
+    provider.shutdown()

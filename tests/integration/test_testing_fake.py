@@ -277,7 +277,7 @@ FAILURES: dict[str, tuple[Callable[[FakeQueue], object], str]] = {
         "    <- to is 'x@y.z', not 'a@b.c'; queue is 'emails', not 'fast'\n"
         "  Resize(width=3, delay=0) on 'default', delayed 60 s",
     ),
-    "tags": (lambda q: q.assert_dispatched(SendMail, tags=["tenant:8"]), "<- has no tag tenant:8"),
+    "tags": (lambda q: q.assert_dispatched(SendMail, tags=["tenant:8"]), "<- tags has no tenant:8"),
     "predicate": (
         lambda q: q.assert_dispatched(Resize, lambda one: one.delay > 60),
         "Resize that fits the predicate was not dispatched; dispatched were, nearest first:\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import Any
 from uuid import UUID
 
@@ -43,19 +44,18 @@ class BatchCallback(Job, name="rf_jobs:batch_callback", max_attempts=10, backoff
 
 def name_of(function: object) -> str:
     """The name under which a worker finds a function again. Raises ``InvalidOption`` for one that it could not find."""
-    shown = getattr(function, "__qualname__", repr(function))
-    if not inspect.iscoroutinefunction(function):
-        raise InvalidOption(f"callback is {shown}; give a job, or a module-level `async def {shown}(batch)`")
+    if not isinstance(function, FunctionType) or not inspect.iscoroutinefunction(function):
+        shown = getattr(function, "__qualname__", repr(function))
+        raise InvalidOption(f"callback is {shown}; give a job, or a module-level `async def` function that takes (batch)")
     name, module = function.__qualname__, function.__module__
     if getattr(sys.modules.get(module), name, None) is not function:
         raise InvalidOption(
-            f"callback {shown} is a lambda, a closure or a method, which cannot cross to another process; move it to the top"
+            f"callback {name} is a lambda, a closure or a method, which cannot cross to another process; move it to the top"
             f" level of {module}, or give a job"
         )
     if len(_positional(function)) not in (1, 2):
-        raise InvalidOption(
-            f"callback {shown} takes {inspect.signature(function)}; it gets (batch), or (batch, error) in catch"
-        )
+        taken = inspect.signature(function)
+        raise InvalidOption(f"callback {name} takes {taken}; it gets (batch), or (batch, error) in catch")
     return f"{module}:{name}"
 
 
@@ -79,7 +79,7 @@ def job_of(callback: Callback, batch: UUID, event: str) -> Job | Pending[Any]:
     return BatchCallback(function=name_of(callback), batch=batch, event=event)
 
 
-def _positional(function: Function) -> list[inspect.Parameter]:
+def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p for p in inspect.signature(function).parameters.values() if p.kind in kinds]
 

@@ -94,7 +94,7 @@ class JobGroup:
         return await self._sender().send_group(self)
 
     def _sender(self) -> Sends:
-        return self._manager or self.find_default()
+        return self._manager or JobGroup.find_default()
 
     def handle(self) -> Follows:
         """For looking after it once it is dispatched."""

@@ -58,7 +58,7 @@ class GroupSender:
 
         async def send() -> list[Said]:
             items = [self._preparer.prepare(job, choices) for job, choices in plan.jobs]
-            opened = [self._opened(planned) for planned in plan.groups]
+            opened = [self.opened(planned) for planned in plan.groups]
             if opened and not await store.run(batch_calls.open_batches(opened)):
                 return []  # all of it is there already
             items = await self._offload.store_large(items)
@@ -70,7 +70,8 @@ class GroupSender:
         said: list[Said] = await self._middleware.batch(len(plan.jobs), send)
         return said
 
-    def _opened(self, planned: PlannedGroup) -> NewBatch:
+    def opened(self, planned: PlannedGroup) -> NewBatch:
+        """A group as the store takes it. Raises as a dispatch of its callbacks does."""
         group = planned.group
         fields: dict[str, str | bytes] = {"kind": group.kind, "keep": str(self._keep_ms)}
         if group.label:
