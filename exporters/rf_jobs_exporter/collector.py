@@ -22,6 +22,7 @@ from rf_jobs.words.errors import RfJobsError
 from rf_jobs_exporter.queues import queue_readings
 from rf_jobs_exporter.schedules import MOST_SCHEDULES, schedule_readings
 from rf_jobs_exporter.workers import WorkerGauges
+from rf_jobs_exporter.workflows import workflow_readings
 
 log = logging.getLogger("rf_jobs.exporter")
 READ_SECONDS = 5.0
@@ -69,16 +70,17 @@ class Collector:
     async def _read(self) -> Snapshot:
         began = time.perf_counter()
         snapshot = Snapshot()
-        workers, flushed, schedules, server, sizes = await asyncio.gather(
+        workers, flushed, schedules, workflows, server, sizes = await asyncio.gather(
             self._stage(snapshot, "workers", self._workers),
             self._stage(snapshot, "metrics", self._flushed),
             self._stage(snapshot, "schedules", self._schedules),
+            self._stage(snapshot, "workflows", self._workflows),
             self._stage(snapshot, "redis", self._server),
             self._stage(snapshot, "memory", self._memory),
         )
         # Queues that only a worker has named are queues too, so the survey comes last.
         queues = await self._stage(snapshot, "survey", self._queues)
-        snapshot.readings = [*workers, *flushed, *schedules, *server, *sizes, *queues]
+        snapshot.readings = [*workers, *flushed, *schedules, *workflows, *server, *sizes, *queues]
         self._took = time.perf_counter() - began
         snapshot.taken = time.monotonic()
         # Good to know, and forbidden on some servers: without it the store is read all the same.
@@ -134,6 +136,9 @@ class Collector:
     async def _schedules(self) -> Iterable[Reading]:
         (survey,) = await self._run(self._manager.schedules.calls.survey(MOST_SCHEDULES))
         return schedule_readings(survey)
+
+    async def _workflows(self) -> Iterable[Reading]:
+        return await workflow_readings(self._manager)
 
     async def _server(self) -> Iterable[Reading]:
         (info,) = await self._run(self._manager.store.commands.info())

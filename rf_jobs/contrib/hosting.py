@@ -137,12 +137,13 @@ def outbox_command(base: Callable[[], dict[str, object]], source: Callable[[], O
     """``rf-jobs outbox`` inside a framework's command line."""
 
     @click.command("outbox")
+    @click.option("--durable", is_flag=True, help="Remove rows once the server has the jobs on its disk (AOF).")
     @settings_options("jobs", "telemetry", "security")
     @common()
-    def outbox(session: Session) -> None:
+    def outbox(session: Session, durable: bool) -> None:
         """Move jobs from the outbox to the server until SIGTERM or Ctrl-C."""
         settings = _settled(session, base)
-        asyncio.run(relaying(settings, source()))
+        asyncio.run(relaying(settings, source(), durable=durable))
 
     return outbox
 

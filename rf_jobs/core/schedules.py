@@ -20,6 +20,7 @@ from rf_jobs.model.events import (
     ScheduleFailed,
     ScheduleMissed,
     ScheduleOrphaned,
+    ScheduleOverlapped,
     SchedulePaused,
     ScheduleRemoved,
     ScheduleResumed,
@@ -82,8 +83,11 @@ def _fired(firing: Firing, code: str, detail: str) -> Iterable[Event]:
     if job is None:
         return
     if code == "refused":
-        yield JobDeduplicated(job.event.job_id, job.event.queue, job.event.job_class)
-        yield ScheduleFailed(tick.name, tick.run or 0, f"the dispatch was refused: {detail}")
+        if detail == "unique":
+            yield JobDeduplicated(job.event.job_id, job.event.queue, job.event.job_class)
+            yield ScheduleOverlapped(tick.name, tick.run or 0)
+        else:
+            yield ScheduleFailed(tick.name, tick.run or 0, f"the dispatch was refused: {detail}")
         return
     yield job.event
     if tick.expected is None:
@@ -174,6 +178,8 @@ class ScheduleInfo:
     missed: int
     """Ticks that were passed over, or could not be dispatched."""
     last_missed: datetime | None
+    overlaps: int
+    """Ticks whose job was not dispatched, since an equal one that is unique was there still."""
     error: str
     """Why the last tick could not be dispatched; empty: it could."""
     created_at: datetime | None
@@ -216,6 +222,7 @@ def schedule_info(name: str, facts: dict[str, str]) -> ScheduleInfo:
         fired=int(_number(facts.get("fired"))),
         missed=int(_number(facts.get("missed"))),
         last_missed=moment(facts.get("missed_at")),
+        overlaps=int(_number(facts.get("overlaps"))),
         error=error,
         created_at=moment(facts.get("created")),
         changed_at=moment(facts.get("changed")),

@@ -15,6 +15,7 @@ from rf_jobs.core.records import error_entry
 from rf_jobs.model import envelope
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.events import (
+    DEPENDENCIES,
     AttemptEnded,
     AttemptLost,
     BatchFinished,
@@ -105,7 +106,7 @@ def _dispatched(event: JobDispatched, code: str, detail: str) -> Iterable[Event]
         yield replace(event, state=State.SCHEDULED, delay_ms=int(detail))
     elif code == "waits" and detail == State.BLOCKED:
         yield replace(event, state=State.BLOCKED)
-        yield JobBlocked(event.job_id, event.queue, event.job_class, "dependencies")
+        yield JobBlocked(event.job_id, event.queue, event.job_class, DEPENDENCIES)
     else:
         yield event
 

@@ -15,7 +15,7 @@
 | BatchFinished | the last member of a batch has ended | its state, how many failed |
 | QueuePaused, QueueResumed, QueueCleared, HoldSet, HoldEnded | a queue; a class or a tag | |
 | WorkerStarted, WorkerStopping, WorkerStopped, WorkerBeat, JobsFetched, LeaseLost, LoopLagged, JobOverran | the worker's own life | |
-| ScheduleTicked, ScheduleTaken, ScheduleMissed, ScheduleFailed | a tick of a schedule was dispatched, by this scheduler or another; was passed over; could not be | lag, how many, why |
+| ScheduleTicked, ScheduleTaken, ScheduleOverlapped, ScheduleMissed, ScheduleFailed | a tick of a schedule was dispatched, by this scheduler or another; was not, since the last is not over; was passed over; could not be | lag, how many, why |
 | ScheduleAdded, ScheduleChanged, SchedulePaused, ScheduleResumed, ScheduleTriggered, ScheduleRemoved, ScheduleOrphaned | | |
 | SchedulerStarted, SchedulerStopped | a scheduler's own life | |
 | OperationDone | a round trip to the server ended | operation, seconds, error |
@@ -228,11 +228,15 @@ class JobCancelled(JobEvent, gc=False):
     or of its batch."""
 
 
+DEPENDENCIES = "dependencies"
+"""The reason of a job that waits for others."""
+
+
 class JobBlocked(JobEvent, gc=False):
     """It waits for other jobs, or for a limit."""
 
     reason: str = ""
-    """``dependencies``; or the limit, or ``!`` and the hold."""
+    """``DEPENDENCIES``; or the limit, or ``!`` and the hold."""
 
 
 class JobUnblocked(JobEvent, gc=False):
@@ -407,6 +411,12 @@ class ScheduleTicked(ScheduleEvent, gc=False):
 
 class ScheduleTaken(ScheduleEvent, gc=False):
     """Another scheduler was quicker."""
+
+    tick_ms: int
+
+
+class ScheduleOverlapped(ScheduleEvent, gc=False):
+    """Its job is unique, and an equal one was there still: nothing was dispatched."""
 
     tick_ms: int
 

@@ -64,6 +64,11 @@ def pending_ids(commands: Commands, batch: str, most: int) -> Call[list[str]]:
     return Call("read", ("SRANDMEMBER", commands.keys.of("pending", batch), most), lambda r: sorted(texts(r)))
 
 
+def open_count(commands: Commands) -> Call[int]:
+    """How many batches and chains are not over."""
+    return Call("read", ("ZCARD", commands.keys.of("batches", "open")), int)
+
+
 def listed(commands: Commands, offset: int, limit: int) -> Call[list[str]]:
     """Ids of batches, the newest first."""
     return Call("read", ("ZREVRANGE", commands.keys.of("batches"), offset, offset + limit - 1), texts)

@@ -63,10 +63,6 @@ class Commands:
 
         return Call("dispatch", args, read, "enqueue", 2)
 
-    def forget_relayed(self, ids: Sequence[str]) -> Call[int]:
-        """These rows of an outbox are gone for good."""
-        return Call("admin", ("UNLINK", *(self.keys.of("relayed", each) for each in ids)), int)
-
     def fetch(
         self, worker: str, nonce: int, wanted: int, lease_ms: int, queues: Sequence[str], ageing_ms: int = 0
     ) -> Call[Fetched]:

@@ -34,7 +34,8 @@ KEYS: tuple[Key, ...] = (
     Key("watched", "set", "ids whose end somebody waits for; announced on the channel `final`"),
     Key("live", "zset", "ids that somebody watches live, by the time until which (ms); changes are announced on `live:<id>`", "half a minute after the last look"),
     Key("payloads", "zset", "names of offloaded payloads, `<job id>.<random>`, by when (ms) to look next whether they are needed", "until the payload is removed"),
-    Key("relayed:<id>", "string", "an outbox's row with this id is in the store", "until the row is gone, at most a week"),
+    Key("relayed:<id>", "string", "an outbox's row with this id is in the store", "a minute longer than the row, at most a week"),
+    Key("mark", "string", "what a durable relay writes, to wait until it is on the disk, and all before it", "a minute"),
     Key("job:<id>", "string", "the envelope: immutable JSON, see wire-format.md", "until the job is collected"),
     Key(
         "meta:<id>",
@@ -104,7 +105,7 @@ KEYS: tuple[Key, ...] = (
         "def (JSON, see model/schedule.py); rev (its digest); timing (a digest of when it runs); source (code or api); owner (the"
         " scheduler that put it); created, changed, seen (ms: when the code last had it); next (the tick that is waited for, ms);"
         " due (when that is, with jitter); paused, orphaned (ms since); tick, ran, job, lag (the last run: its tick, when, as which"
-        " job, how late in ms); from, by (the last step, and who took it); fired, missed (counters); missed_at; succeeded (ms),"
+        " job, how late in ms); from, by, refused (the last step, who took it, and what was said of its dispatch); fired, missed, overlaps (counters); missed_at; succeeded (ms),"
         " outcome, ended (ms): of its jobs' ends; error, failed (ms): why a tick could not be dispatched",
     ),
     Key("schedulers", "zset", "ids of schedulers by the time until which they are believed to live (ms)"),

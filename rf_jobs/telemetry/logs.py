@@ -40,6 +40,11 @@ _LEVELS: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobReclaimed: (logging.WARNING, "was taken back from a silent worker"),
     ev.JobUnparked: (logging.INFO, "is ready again: its class is known now"),
     ev.JobReplayed: (logging.INFO, "was replayed"),
+    ev.JobBlocked: (logging.DEBUG, "waits"),
+    ev.JobUnblocked: (logging.DEBUG, "waits no more"),
+    ev.JobRestored: (logging.INFO, "waits again for a job that was replayed"),
+    ev.JobReprioritized: (logging.INFO, "has another priority"),
+    ev.JobRescheduled: (logging.INFO, "waits for another time"),
     ev.JobForgotten: (logging.INFO, "was forgotten"),
     ev.JobCancelled: (logging.INFO, "was cancelled"),
     ev.CancelRequested: (logging.INFO, "was asked to stop"),
@@ -48,6 +53,7 @@ _LEVELS: dict[type[ev.Event], tuple[int, str]] = {
 }
 _SCHEDULES: dict[type[ev.ScheduleEvent], tuple[int, str]] = {
     ev.ScheduleTicked: (logging.DEBUG, "ticked"),
+    ev.ScheduleOverlapped: (logging.INFO, "did not dispatch: its last job is there still"),
     ev.ScheduleMissed: (logging.WARNING, "has missed ticks"),
     ev.ScheduleFailed: (logging.ERROR, "could not dispatch a tick"),
     ev.ScheduleOrphaned: (logging.WARNING, "is in no scheduler's code any more and does not run; see rf-jobs schedules"),
@@ -58,8 +64,14 @@ _SCHEDULES: dict[type[ev.ScheduleEvent], tuple[int, str]] = {
     ev.ScheduleTriggered: (logging.INFO, "was triggered"),
     ev.ScheduleRemoved: (logging.INFO, "was removed"),
 }
+_OTHERS: dict[type[ev.Event], tuple[int, str, str]] = {
+    ev.BatchFinished: (logging.INFO, "is over", "batch"),
+    ev.HoldSet: (logging.WARNING, "is paused: its jobs do not start", "scope"),
+    ev.HoldEnded: (logging.INFO, "is resumed", "scope"),
+}
+"""Level, what is said, and the member that says of what."""
 _SCHEDULE_FIELDS = ("job_id", "lag", "count", "reason", "source")
-_FIELDS = ("delay", "delay_ms", "state", "wait", "duration", "reason", "crashes", "stage", "seconds")
+_FIELDS = ("delay", "delay_ms", "priority", "parent", "state", "wait", "duration", "reason", "crashes", "stage", "seconds")
 """Of an event's members, those that are said beside the message."""
 
 
@@ -76,6 +88,11 @@ class LifecycleLog:
         self._ends += [
             bus.subscribe(kind, partial(_tell_schedule, level, what))
             for kind, (level, what) in _SCHEDULES.items()
+            if lifecycle.isEnabledFor(level)
+        ]
+        self._ends += [
+            bus.subscribe(kind, partial(_tell_other, level, what, name))
+            for kind, (level, what, name) in _OTHERS.items()
             if lifecycle.isEnabledFor(level)
         ]
 
@@ -104,6 +121,11 @@ class LifecycleLog:
 def _tell_schedule(level: int, what: str, event: ev.ScheduleEvent) -> None:
     told = {name: getattr(event, name) for name in _SCHEDULE_FIELDS if hasattr(event, name)}
     lifecycle.log(level, "schedule %s %s", event.schedule, what, extra={"rf_fields": told})
+
+
+def _tell_other(level: int, what: str, name: str, event: ev.Event) -> None:
+    told = {field: getattr(event, field) for field in ("state", "failed", "seconds") if hasattr(event, field)}
+    lifecycle.log(level, "%s %s", getattr(event, name), what, extra={"rf_fields": told})
 
 
 def _job(event: JobEvent) -> dict[str, Any]:

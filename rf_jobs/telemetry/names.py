@@ -43,9 +43,11 @@ CANCEL_STAGES = ("queued", "running")
 FETCH_RESULTS = ("hit", "empty", "error")
 WORKER_STATES = ("running", "quiet", "stopping", "stale")
 REDIS_OPS = ("dispatch", "fetch", "ack", "extend", "reclaim", "flush", "admin", "read", "connect")
-COLLECT_STAGES = ("survey", "metrics", "workers", "schedules", "redis", "memory")
-TICK_RESULTS = ("fired", "missed", "duplicate", "error")
+COLLECT_STAGES = ("survey", "metrics", "workers", "schedules", "workflows", "redis", "memory")
+TICK_RESULTS = ("fired", "overlap", "missed", "duplicate", "error")
 DROPPED_KINDS = ("series", "span", "delta")
+WORKFLOW_KINDS = ("batch", "chain")
+WORKFLOW_RESULTS = ("completed", "failed", "cancelled")
 PROCESS_STATES = ("wanted", "alive", "ready")
 PROCESS_ENDS = ("crashed", "not_started", "recycled", "rolled", "stopped")
 SPAN_STATES = ("recorded", "sampled_out", "exported", "failed")
@@ -232,7 +234,8 @@ SCHEDULES = Metric(
 )  # fmt: skip
 SCHEDULE_TICKS = Metric(
     "rf_schedule_ticks_total", "counter",
-    "Ticks of a schedule: dispatched, passed over, found done by another scheduler, or impossible to dispatch.",
+    "Ticks of a schedule: dispatched, not since its unique job was there still, passed over, found done by another scheduler, or"
+    " impossible to dispatch.",
     ("schedule", "result"), "ticks", "scheduler", values={"result": TICK_RESULTS},
 )  # fmt: skip
 SCHEDULE_TICK_LAG = Metric(
@@ -257,6 +260,36 @@ SCHEDULE_LAG = Metric(
 SCHEDULE_MISSED = Metric(
     "rf_schedule_missed_total", "counter", "Its ticks that were passed over, or could not be dispatched.",
     ("schedule",), "ticks", "exporter",
+)  # fmt: skip
+
+# ---------------------------------------------------------------- batches, chains, limits
+
+BATCHES_OPEN = Metric(
+    "rf_batches_open", "gauge", "Batches and chains that are not over.", (), "batches", "exporter"
+)  # fmt: skip
+BATCH_PENDING = Metric(
+    "rf_batch_pending_jobs", "gauge", "Members of open batches and chains that have not ended; of the oldest thousand.",
+    (), "jobs", "exporter",
+)  # fmt: skip
+WORKFLOWS_FINISHED = Metric(
+    "rf_workflows_finished_total", "counter", "Batches and chains that have ended, by how.",
+    ("kind", "result"), "batches", "worker", values={"kind": WORKFLOW_KINDS, "result": WORKFLOW_RESULTS},
+)  # fmt: skip
+WORKFLOW_DURATION = Metric(
+    "rf_workflow_duration_seconds", "histogram", "From dispatch to the end of a batch or chain.",
+    ("kind",), "seconds", "worker", WAIT, values={"kind": WORKFLOW_KINDS},
+)  # fmt: skip
+THROTTLED = Metric(
+    "rf_rate_limit_throttled_total", "counter", "Jobs that a limit, or a pause of their class or tag, kept from starting.",
+    ("limiter",), "jobs", "worker",
+)  # fmt: skip
+LIMIT_USED = Metric(
+    "rf_rate_limit_used_ratio", "gauge", "Share of a concurrency limit without keys that is taken, 0 to 1.",
+    ("limiter",), "ratio", "exporter",
+)  # fmt: skip
+LIMIT_HELD = Metric(
+    "rf_rate_limit_held_jobs", "gauge", "Jobs that a concurrency limit without keys holds back.",
+    ("limiter",), "jobs", "exporter",
 )  # fmt: skip
 
 # ---------------------------------------------------------------- the server

@@ -19,6 +19,7 @@ class ScheduleMetrics:
         handlers: dict[type[ev.Event], Callable[..., None]] = {
             ev.ScheduleTicked: self._on_ticked,
             ev.ScheduleTaken: lambda event: self._count(event, "duplicate"),
+            ev.ScheduleOverlapped: lambda event: self._count(event, "overlap"),
             ev.ScheduleFailed: lambda event: self._count(event, "error"),
             ev.ScheduleMissed: lambda event: self._count(event, "missed", event.count),
         }

@@ -48,7 +48,7 @@ Attributes = dict[str, str | int | float | bool]
 # The messaging conventions know these operation types; ours that move a job between its states settle it.
 _TYPES = {
     "send": "send", "process": "process", "receive": "receive", "replay": "send", "retry": "settle",
-    "dead_letter": "settle", "cancel": "settle", "reclaim": "settle", "promote": "settle",
+    "dead_letter": "settle", "cancel": "settle", "reclaim": "settle", "promote": "settle", "release": "settle",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from rf_jobs.telemetry.providers import Providers
 from rf_jobs.telemetry.sampling import Sampling
 from rf_jobs.telemetry.schedule_spans import ScheduleSpans
 from rf_jobs.telemetry.spans import SpanWriter
+from rf_jobs.telemetry.workflow_spans import WorkflowSpans
 from rf_jobs.words.config_settings import TelemetrySettings
 
 
@@ -50,6 +51,7 @@ class Tracing(Middleware):
         self._lifecycle = LifecycleSpans(manager.bus, writer, self._attempts, self._lookup, settings.trace)
         bus = manager.bus
         self._schedules = ScheduleSpans(bus, writer)
+        self._workflows = WorkflowSpans(bus, writer, self._lookup)
         self._ends = [
             bus.subscribe(JobDispatched, self._dispatches.dispatched),
             bus.subscribe(JobOutboxed, self._dispatches.outboxed),
@@ -88,6 +90,7 @@ class Tracing(Middleware):
         await self._lookup.aclose()
         self._lifecycle.close()
         self._schedules.close()
+        self._workflows.close()
         for end in self._ends:
             end()
         self._open = False

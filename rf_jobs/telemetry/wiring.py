@@ -18,6 +18,7 @@ from rf_jobs.telemetry.metrics import Metrics
 from rf_jobs.telemetry.probes import Probes, Render
 from rf_jobs.telemetry.schedule_metrics import ScheduleMetrics
 from rf_jobs.telemetry.sharing import Share
+from rf_jobs.telemetry.workflow_metrics import WorkflowMetrics
 from rf_jobs.words.config_settings import TelemetrySettings, WorkerSettings
 from rf_jobs.words.ids import new_token
 from rf_jobs.words.version import package_version
@@ -73,6 +74,7 @@ async def telemetry(
             await _start_flushing(stack, Flusher(manager.store, cells, source, settings.flush_seconds))
             stack.callback(metrics.close)
             stack.callback(ScheduleMetrics(manager.bus, cells).close)
+            stack.callback(WorkflowMetrics(manager.bus, cells).close)
         if settings.tracing:
             await _start_tracing(stack, manager, settings, cells, tracer_provider)
         lines = LifecycleLog(manager.bus, redact=settings.redact_exceptions)

@@ -111,7 +111,9 @@ class Asserts:
 
     # --- groups ----------------------------------------------------------------------------------------------------
 
-    def assert_chained(self, *steps: Member, name: str | None = None, times: int | None = None) -> list[DispatchedGroup]:
+    def assert_chained(
+        self, *steps: Member, name: str | None = None, times: int | None = None
+    ) -> list[DispatchedGroup]:
         """Fail unless a chain of exactly these steps was dispatched, in this order: a class stands for any job of it, a job
         for an equal one, a list for a group with these members. Answers with those that fit."""
         __tracebackhide__ = True
@@ -181,14 +183,18 @@ def _check(members: Sequence[Any]) -> None:
 
 def _named(members: Sequence[Any], between: str, name: str | None) -> str:
     shown = [
-        f"({_named(each, ', ', None)})" if isinstance(each, (list, tuple)) else each.__name__ if isinstance(each, type) else repr(each)
+        f"({_named(each, ', ', None)})"
+        if isinstance(each, (list, tuple))
+        else each.__name__
+        if isinstance(each, type)
+        else repr(each)
         for each in members
     ]
     return (f"{name!r} " if name is not None else "") + between.join(shown)
 
 
 def _fits(group: DispatchedGroup, members: Sequence[Any], name: str | None) -> bool:
-    if name is not None and group.name != name or len(members) != len(group.members):
+    if (name is not None and group.name != name) or len(members) != len(group.members):
         return False
     for there, expected in zip(group.members, members, strict=True):
         if isinstance(there, DispatchedGroup):

@@ -6,7 +6,8 @@ import asyncio
 import contextvars
 import inspect
 import queue
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -177,3 +178,17 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         future.set_exception(RuntimeError("the handler raised StopIteration"))
     else:
         future.set_exception(error)
+
+
+def on_a_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
+    """Run a coroutine on an event loop of its own, in a thread of its own, with this thread's context."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(asyncio.run(make()))
+        except BaseException as error:  # it belongs to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rf-jobs-inline", daemon=True).start()
+    return future

@@ -97,7 +97,9 @@ class DispatchedGroup:
 
     def __str__(self) -> str:
         between = " -> " if self.kind == "chain" else ", "
-        inside = [f"({each})" if isinstance(each, DispatchedGroup) else shown(each.job) for each in self.members[:SHOWN]]
+        inside = [
+            f"({each})" if isinstance(each, DispatchedGroup) else shown(each.job) for each in self.members[:SHOWN]
+        ]
         if len(self.members) > SHOWN:
             inside.append(f"... and {len(self.members) - SHOWN} more")
         return f"{self.kind}{f' {self.name!r}' if self.name else ''}: {between.join(inside)}"

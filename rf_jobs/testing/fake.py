@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 from uuid import UUID
@@ -16,7 +16,9 @@ from rf_jobs.model.events import EventBus
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.sync import QueueManager as BlockingManager
 from rf_jobs.testing.asserting import Asserts
+from rf_jobs.testing.attempts import on_a_loop
 from rf_jobs.testing.dispatched import Dispatched, DispatchedGroup
 from rf_jobs.testing.recorder import Kept, Recorder
 from rf_jobs.words.config_settings import Settings
@@ -91,6 +93,11 @@ class FakeQueue(Asserts, QueueManager):
             raise WorkerError("this stand-in was not entered; use `with FakeQueue() as queue:`")
         self._over.pop().__exit__(None, None, None)
 
+    @property
+    def blocking(self) -> BlockingManager:
+        """A ``rf_jobs.sync.QueueManager`` that dispatches to this stand-in, for code that is handed one."""
+        return _Blocking(self)
+
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Record one."""
         return self._recorder.record([(job, choices)])[0].id
@@ -111,16 +118,41 @@ class FakeQueue(Asserts, QueueManager):
 
     async def send_group(self, group: Group) -> UUID:
         """Record a batch or a chain, and the jobs in it; once under one id."""
+        await self._record_group(group)
+        return group.id
+
+    async def _record_group(self, group: Group) -> list[Kept] | None:
+        """Answers with its jobs, in the order in which they stand in it; None where it was there already."""
         plan = plan_of(group)
 
-        async def send() -> None:
+        async def send() -> list[Kept] | None:
             for planned in plan.groups:
                 self._groups.opened(planned)  # checks the callbacks
-            if all(known.id != group.id for known in self._recorder.groups):
-                self._recorder.groups.append(_tree(group, iter(self._recorder.record(plan.jobs))))
+            if any(known.id == group.id for known in self._recorder.groups):
+                return None
+            kept = self._recorder.record(plan.jobs)
+            self._recorder.groups.append(_tree(group, iter(kept)))
+            return kept
 
-        await self.middleware.batch(len(plan.jobs), send)
-        return group.id
+        kept: list[Kept] | None = await self.middleware.batch(len(plan.jobs), send)
+        return kept
+
+
+class _Blocking(BlockingManager):
+    """The synchronous face of a stand-in. It has no connection, so each call has an event loop of its own."""
+
+    def __init__(self, fake: FakeQueue) -> None:
+        super().__init__(fake.settings, middleware=fake.middleware, bus=fake.bus)
+        self._fake = fake
+
+    def _run(self, use: Callable[[QueueManager], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        return on_a_loop(lambda: use(self._fake)).result(timeout)
+
+    async def send(self, job: Job, choices: Choices) -> UUID:
+        return await self._fake.send(job, choices)
+
+    def send_blocking(self, job: Job, choices: Choices, timeout: float | None) -> UUID:
+        return self._fake.send_blocking(job, choices, timeout)
 
 
 def _tree(group: Group, kept: Iterator[Kept]) -> DispatchedGroup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from rf_jobs.client.pending import Choices, Pending
@@ -15,6 +15,7 @@ from rf_jobs.testing.recorder import Kept
 from rf_jobs.words.errors import BackendError, ExecutionFailed, JobError
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import Duration, from_ms, now_ms
+from rf_jobs.worker.outcome import describe
 
 
 class Fate(Protocol):
@@ -63,7 +64,9 @@ class RanGroup:
 
     async def add(self, *members: Member) -> list[UUID]:
         """Members that are added from inside are not run inline: raises ``BackendError``."""
-        raise BackendError(f"{len(members)} members were added to {self.kind} {self.id} from inside; use drain() for that")
+        raise BackendError(
+            f"{len(members)} members were added to {self.kind} {self.id} from inside; use drain() for that"
+        )
 
     async def cancel(self, reason: str = "") -> bool:
         """What is cancelled from inside goes on inline: raises ``BackendError``."""
@@ -111,8 +114,8 @@ class GroupRuns:
         if isinstance(member, Group):
             good = await self.run(member, kept, lenient=lenient)
             if not good:
-                inner = self._known[member.id]
-                ran.first, ran.first_failed = ran.first or inner.first, ran.first_failed or str(member.id)
+                ran.first = ran.first or JobError(f"member {member.id} of batch {ran.id} failed")
+                ran.first_failed = ran.first_failed or str(member.id)
             return good
         item = next(kept)
         if item.record is None:
@@ -143,8 +146,8 @@ class GroupRuns:
 
 
 def _told(job_id: UUID, fate: Fate) -> JobError:
-    error: Any = fate.error
+    error = fate.error
     if error is None:
         return JobError(f"job {job_id} ended as {fate.state}")
-    kind = type(error).__qualname__
-    return error if isinstance(error, JobError) else ExecutionFailed(f"{kind}: {error}", error_type=kind)
+    kind, message, trace = describe(error)
+    return ExecutionFailed(f"{kind}: {message}", error_type=kind, traceback=trace)

@@ -23,7 +23,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.model.notes import Notes
 from rf_jobs.store.shapes import Leased
-from rf_jobs.testing.attempts import WORKER, Attempts, CallerThread
+from rf_jobs.testing.attempts import WORKER, Attempts, CallerThread, on_a_loop
 from rf_jobs.testing.dispatched import Dispatched
 from rf_jobs.testing.fake import FakeQueue
 from rf_jobs.testing.group_runs import GroupRuns, RanGroup
@@ -121,9 +121,9 @@ class InlineQueue(FakeQueue):
             asyncio.get_running_loop()
         except RuntimeError:
             threads = CallerThread()
-            return threads.serve(_on_a_loop(lambda: self._send([(job, choices)], threads)))[0]
+            return threads.serve(on_a_loop(lambda: self._send([(job, choices)], threads)))[0]
         # A loop runs in this thread, so plain functions get another.
-        return _on_a_loop(lambda: self._send([(job, choices)], Threads(1))).result()[0]
+        return on_a_loop(lambda: self._send([(job, choices)], Threads(1))).result()[0]
 
     async def dispatch_many(self, jobs: Iterable[Job | Pending[Any]]) -> list[UUID]:
         """Record all, then run all, in order; raises what they raised once the last has run."""
@@ -147,20 +147,19 @@ class InlineQueue(FakeQueue):
     async def send_group(self, group: Group) -> UUID:
         """Record a batch or a chain, and run it: its members one after the other, a failure stops what it stops in a worker,
         then the callbacks."""
-        known = len(self._recorder.groups)
-        await super().send_group(group)
-        if len(self._recorder.groups) > known:
+        kept = await self._record_group(group)
+        if kept is not None:
             threads = Threads(1)
-            kept = iter(self._recorder.last)
 
             async def call(job: Job, choices: Choices) -> None:
                 for one in self._recorder.record([(job, choices)]):
-                    if (ran := await self._run_kept(one, threads)).state is State.DEAD and ran.error is not None:
+                    ran = await self._run_kept(one, threads)
+                    if ran.state is State.DEAD and ran.error is not None:
                         runs.errors.append(ran.error)
 
             runs = GroupRuns(self._ran_groups, lambda one: self._run_kept(one, threads), self._skip, call)
             try:
-                await runs.run(group, kept)
+                await runs.run(group, iter(kept))
             finally:
                 threads.close()
             self._raise(runs.errors)
@@ -218,7 +217,9 @@ class InlineQueue(FakeQueue):
             if nest.faults:
                 raise nest.faults[0]
             if end is None:
-                raise WorkerError(f"an attempt of {ran.dispatched} ended in nothing; an inline job can't lose its lease")
+                raise WorkerError(
+                    f"an attempt of {ran.dispatched} ended in nothing; an inline job can't lose its lease"
+                )
             ran.attempt = leased.attempt
             self.bus.emit(end.event)
             if not _follow(ran, end, attempts.raised, self.protection.keyring):
@@ -313,17 +314,3 @@ def _next_lease(last: Leased, attempt: int) -> Leased:
     return Leased(
         last.id, last.data, last.queue, attempt, 0, max(now, last.epoch + 1), now, last.first_ms, "", last.token, True
     )
-
-
-def _on_a_loop(make: Callable[[], Coroutine[Any, Any, T]]) -> Future[T]:
-    """Run a coroutine on an event loop of its own, in a thread of its own, with this thread's context."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(asyncio.run(make()))
-        except BaseException as error:  # it belongs to whoever waits
-            future.set_exception(error)
-
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="rf-jobs-inline", daemon=True).start()
-    return future

@@ -41,7 +41,9 @@ class Locks:
     def take(self, job_id: UUID, asked: Unique) -> Taken:
         """Ask for a lock."""
         now, found = now_ms(), self._locks.get(asked.k)
-        if found is not None and (found.until_ms is not None and now >= found.until_ms or found.over and found.mode != "window"):
+        if found is not None and (
+            (found.until_ms is not None and now >= found.until_ms) or (found.over and found.mode != "window")
+        ):
             found = None
         if found is not None and (asked.c not in ("replace", "debounce") or found.over):
             return Taken(holder=found.holder)
@@ -51,7 +53,9 @@ class Locks:
             delay = min(asked.w, first + asked.x - now) if asked.x else asked.w
             until = None
         self._locks[asked.k] = _Lock(job_id, asked.m, first, until)
-        return Taken(replaces=None if found is None else found.holder, delay_ms=None if delay is None else max(0, delay))
+        return Taken(
+            replaces=None if found is None else found.holder, delay_ms=None if delay is None else max(0, delay)
+        )
 
     def ended(self, job_id: UUID) -> None:
         """A job has ended: it waits no more, and holds only what it has for a window."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -44,8 +44,6 @@ class Recorder:
         self._lock = threading.RLock()
         self.records: list[Dispatched[Any]] = []
         self.groups: list[DispatchedGroup] = []
-        self.last: list[Kept] = []
-        """What the last call of ``record`` answered with."""
         self._known: dict[UUID, bytes] = {}
         self.locks = Locks()
 
@@ -62,7 +60,6 @@ class Recorder:
         with self._lock:
             self._refuse(items)
             kept = [self._keep(item, job, choices, told) for item, (job, choices) in zip(items, asked, strict=True)]
-            self.last = kept
         self._bus.emit_all(told)
         return kept
 

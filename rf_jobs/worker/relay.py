@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-from collections.abc import Sequence
+from collections import deque
 from itertools import islice
 from typing import Self
 
@@ -16,8 +16,9 @@ from rf_jobs.client.outbox import Haul, OutboxSource, from_row
 from rf_jobs.core import transitions
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model.events import OutboxMeasured, OutboxRelayed
+from rf_jobs.store import outbox_calls
 from rf_jobs.store.failures import blames_the_call
-from rf_jobs.words.errors import InvalidOption, RfJobsError, SerializationError, WorkerError
+from rf_jobs.words.errors import BackendError, InvalidOption, RfJobsError, SerializationError, WorkerError
 from rf_jobs.words.timing import Duration, mono, seconds
 from rf_jobs.worker.patience import Failures
 
@@ -30,6 +31,11 @@ PUSH_SECONDS = 1.0
 """How long a push is tried inside the transaction that took the rows: they are locked meanwhile."""
 REMEMBERED_MS = 7 * 86_400_000
 """How long the server remembers that it has a row, where its relay died before the row was gone."""
+HELD_SECONDS = 20.0
+"""Rows that were taken longer ago are not pushed: the database may have given them to another relay meanwhile."""
+LINGER_SECONDS = 60.0
+"""For how long the server goes on knowing rows that are gone: a relay that was held up may yet push them."""
+DISK_SECONDS = 2.5
 GIVE_UP_AFTER = 3
 """A row that fails so often, alone and at a server that answers, is put aside."""
 
@@ -42,11 +48,15 @@ class Relay:
     relay, not among several. Whatever dies, and whenever: a row is there until it was pushed, and one that is pushed
     again is known to the server, by its id, and is not doubled. A row that cannot be pushed is put aside in the table with
     the reason, and the others go on.
+
+    ``durable``: rows are removed once the server has the jobs on its disk, not only in its memory. That takes as long as
+    its ``appendfsync`` says, up to a second for each batch, and needs Redis 7.2 or Valkey, with AOF.
     """
 
     def __init__(
-        self, manager: QueueManager, source: OutboxSource, *, batch: int = BATCH, poll: Duration = POLL_SECONDS
-    ) -> None:
+        self, manager: QueueManager, source: OutboxSource, *, batch: int = BATCH, poll: Duration = POLL_SECONDS,
+        durable: bool = False,
+    ) -> None:  # fmt: skip
         if not isinstance(source, OutboxSource):
             raise InvalidOption(f"a relay got {source!r}; give the source of an outbox, such as outbox.source(engine)")
         if not 1 <= batch <= 10_000:
@@ -57,6 +67,7 @@ class Relay:
         self._manager = manager
         self._source = source
         self._batch = self._limit = batch
+        self._durable = durable
         self._failures = Failures()
         self._taken: list[int] = []
         """The rows of the last attempt."""
@@ -64,6 +75,10 @@ class Relay:
         """How often that was one row, which failed at a server that answers."""
         self._hopeless: dict[int, str] = {}
         """Rows that cannot be pushed, with the reason."""
+        self._blamed = False
+        """Whether the last failure may lie in a row."""
+        self._gone: deque[tuple[float, list[str]]] = deque()
+        """When rows were removed, and their ids: the server still knows them."""
         self._measured = 0.0
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -113,13 +128,17 @@ class Relay:
     async def step(self) -> int:
         """Move up to ``batch`` rows; answers how many there were. Raises ``BackendError``, or what the database raises:
         then the rows are where they were."""
+        began, self._blamed = mono(), False
         async with self._source.take(self._limit) as haul:
             self._took([row.seq for row in haul.rows])
             items = self._open(haul)
-            await self._push(haul, items)
+            await self._push(haul, items, began + HELD_SECONDS)
+            if self._durable and items:
+                await self._on_disk()
         if haul.rows:
+            self._gone.append((mono(), [item.draft.id for item in items.values()]))
             self._tell(haul)
-            await self._forget(list(items.values()))
+        await self._forget()
         return len(haul.rows)
 
     def _took(self, rows: list[int]) -> None:
@@ -138,7 +157,7 @@ class Relay:
                 haul.aside[row.seq] = str(error)
         return items
 
-    async def _push(self, haul: Haul, items: dict[int, Dispatching]) -> None:
+    async def _push(self, haul: Haul, items: dict[int, Dispatching], until: float) -> None:
         """What the server does not take, and would have told whoever dispatched it, is put aside."""
         manager = self._manager
         large = list(items.values())
@@ -146,23 +165,40 @@ class Relay:
             large = await manager.offload.store_large(large)
         rows = iter(items)
         for chunk in chunks(large):
-            said = await manager.lifecycle.apply(
-                transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS
-            )
+            if mono() > until:
+                raise WorkerError(
+                    f"rows were taken more than {HELD_SECONDS:g} s ago and not pushed yet; taking them again"
+                )
+            try:
+                said = await manager.lifecycle.apply(
+                    transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS
+                )
+            except RfJobsError as error:
+                self._blamed = blames_the_call(error)
+                raise
             for at, seq in enumerate(islice(rows, len(chunk))):
                 code, detail = said.get(at, ("", ""))
                 if code in transitions.REFUSED_DISPATCH and code != "dropped":
                     haul.aside[seq] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
 
-    async def _forget(self, items: Sequence[Dispatching]) -> None:
-        """Their rows are gone for good: nobody will push them again."""
-        if not items:
+    async def _on_disk(self) -> None:
+        store = self._manager.store
+        wait = outbox_calls.on_disk(store.commands, round(DISK_SECONDS * 1000))
+        if not (await store.run_many(wait, retry_for=0.0))[-1]:
+            raise BackendError(f"the server did not have the jobs on its disk within {DISK_SECONDS:g} s; see `durable`")
+
+    async def _forget(self) -> None:
+        """Rows that nobody can push any more."""
+        ids: list[str] = []
+        while self._gone and mono() - self._gone[0][0] >= LINGER_SECONDS:
+            ids += self._gone.popleft()[1]
+        if not ids:
             return
         store = self._manager.store
         try:
-            await store.run(store.commands.forget_relayed([item.draft.id for item in items]))
+            await store.run(outbox_calls.forget(store.commands, ids))
         except RfJobsError as error:
-            log.info("the server remembers %d rows for longer than it needs to: %s", len(items), error)
+            log.info("the server remembers %d rows for longer than it needs to: %s", len(ids), error)
 
     def _tell(self, haul: Haul) -> None:
         for seq, why in haul.aside.items():
@@ -177,7 +213,7 @@ class Relay:
         """Ever fewer rows at once, with pauses: one that cannot be sent must not hold up the others for ever."""
         self._failures.add(f"outbox {self._source.name} waits: {type(error).__name__}: {error}")
         self._manager.bus.emit(OutboxRelayed(self._source.name, 0, 0.0, error=type(error).__name__))
-        if isinstance(error, RfJobsError) and blames_the_call(error) and await self._answers():
+        if self._blamed and await self._answers():
             self._limit = max(1, len(self._taken) // 2)
             if len(self._taken) == 1:
                 self._alone += 1

@@ -151,7 +151,45 @@ async def test_a_row_that_is_pushed_again_is_not_doubled_even_when_its_job_is_lo
     assert await Relay(manager, source).step() == 1
     assert rows(engine) == []
     assert (await dispatched(manager), await manager.size(QUEUE)) == (1, 0)
-    assert await manager.store.client.keys("*relayed*") == [], "nobody can push it again"
+    assert len(await manager.store.client.keys("*relayed*")) == 1, "a relay that was held up may yet push it"
+
+
+async def test_ids_of_rows_that_are_gone_are_forgotten_in_time(
+    engine: sa.Engine, source: Any, manager: QueueManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(manager, source)
+    write(engine, 3)
+    await relay.step()
+    assert len(await manager.store.client.keys("*relayed*")) == 3
+    assert await relay.step() == 0
+    assert len(await manager.store.client.keys("*relayed*")) == 3
+    monkeypatch.setattr("rf_jobs.worker.relay.LINGER_SECONDS", 0.0)
+    assert await relay.step() == 0
+    assert await manager.store.client.keys("*relayed*") == []
+
+
+async def test_rows_that_were_held_too_long_are_taken_again(
+    engine: sa.Engine, source: Any, manager: QueueManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr("rf_jobs.worker.relay.HELD_SECONDS", -1.0)
+        with pytest.raises(WorkerError, match="not pushed yet; taking them again"):
+            await Relay(manager, source).step()
+    assert (len(rows(engine)), await manager.size(QUEUE)) == (1, 0)
+    assert await Relay(manager, source).step() == 1
+
+
+async def test_durable_without_aof(engine: sa.Engine, source: Any, manager: QueueManager) -> None:
+    """It says so, and keeps the rows, which are no worse than others."""
+    write(engine)
+    relay = Relay(manager, source, durable=True)
+    for _ in range(4):
+        with pytest.raises(BackendError, match="appendonly is disabled") as caught:
+            await relay.step()
+        await relay._failed(caught.value)
+    [row] = rows(engine)
+    assert row.problem is None
 
 
 @pytest.mark.timeout(300)
@@ -202,12 +240,12 @@ async def test_a_server_that_dies_and_comes_back(database: tuple[str, str], engi
         configure(url)
         write(engine, 300)
         async with QueueManager(url) as manager:
-            relay = Relay(manager, outbox.source(engine), batch=50, poll=0.05)
-            assert await relay.step() == 50
+            relay = Relay(manager, outbox.source(engine), batch=100, poll=0.05, durable=True)
+            assert await relay.step() == 100
             server.kill()
             with pytest.raises(BackendError):
                 await relay.step()
-            assert len(rows(engine)) == 250
+            assert len(rows(engine)) == 200
             async with relay:
                 with EmbeddedServer.start(folder):
                     await until(lambda: asyncio.to_thread(lambda: not rows(engine)), "all are relayed", 60)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
@@ -33,7 +34,9 @@ from rf_jobs.model.middleware import Handle
 from rf_jobs.testing import drain, inline
 from rf_jobs.words.errors import JobError
 from rf_jobs.words.timing import mono
-from tests.support.jobs import Pids
+from tests.support.jobs import QUEUE as JOBS_QUEUE
+from tests.support.jobs import Deadly, Pids
+from tests.support.processes import process, rf_jobs
 from tests.support.sealed import key, settings
 from tests.support.tracing import at, attribute, context, lab, seen
 from tests.support.waiting import until
@@ -154,7 +157,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def config(slots: int = 4) -> WorkerConfig:
-    return WorkerConfig(queues=[QUEUE], workers=slots, sleep=5, grace=20)
+    return WorkerConfig(queues=[QUEUE], workers=slots, max_concurrent_jobs=1, sleep=5, grace=20)
 
 
 @pytest.fixture
@@ -449,6 +452,26 @@ async def test_a_suspect_runs_alone_in_a_process_of_its_own(manager: QueueManage
     client.hset(key, mapping={"state": "ready", "crashes": "2", "epoch": "1", "attempt": "0"})
     async with WorkerPool(config(), manager):
         assert await manager.wait(job_id, 30) != os.getpid()
+
+
+@pytest.mark.timeout(120)
+async def test_one_that_kills_its_worker_is_found_and_its_neighbours_complete(
+    manager: QueueManager, redis_url: str, tmp_path: Path
+) -> None:
+    quiet = {"RF_JOBS_TELEMETRY_TRACING": "false", "RF_JOBS_TELEMETRY_METRICS": "false"}
+    command = rf_jobs("worker", "tests.support.jobs", "--queues", JOBS_QUEUE, "--redis-url", redis_url)
+    ids = await manager.dispatch_many([Deadly(), Deadly(kills=True), Deadly()])
+    with process(*command, log=tmp_path / "log", env=quiet):
+
+        async def over() -> bool:
+            counts = await manager.counts(JOBS_QUEUE)
+            return counts["completed"] + counts["dead"] == 3
+
+        await until(over, "all three have ended", 90)
+    records = [await manager.job(each) for each in ids]
+    assert [record.state for record in records] == ["completed", "dead", "completed"]
+    assert (records[1].reason, records[1].crashes) == ("poison", 3)
+    assert [(record.result, record.crashes) for record in records[::2]] == [(1, 2), (1, 2)], "each ran alone at last"
 
 
 async def test_inline_and_drained(manager: QueueManager) -> None:

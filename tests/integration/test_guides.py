@@ -87,7 +87,9 @@ class Reader:
             return
         word = line.split()[1]
         if word in LONG:
-            process = subprocess.Popen(line.split(), cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                shlex.split(line), cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True
+            )
             self.running.append(process)
             if word == "dev":
                 self._use_the_server_of(process)

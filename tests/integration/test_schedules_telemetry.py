@@ -29,6 +29,7 @@ def test_ticks_are_counted_by_what_became_of_them() -> None:
     bus.emit(ev.ScheduleTicked("a", 1, "id", "q", "C", 0.2))
     bus.emit(ev.ScheduleMissed("a", 7))
     bus.emit(ev.ScheduleTaken("a", 1))
+    bus.emit(ev.ScheduleOverlapped("a", 2))
     bus.emit(ev.ScheduleFailed("b", 1, "no"))
     metrics.close()
     bus.emit(ev.ScheduleMissed("a", 7))
@@ -41,8 +42,8 @@ def test_ticks_are_counted_by_what_became_of_them() -> None:
             assert isinstance(cell, Histogram)
             assert sum(cell.counts) == 1
     assert found == {
-        ("a", "fired"): 1, ("a", "missed"): 7, ("a", "duplicate"): 1, ("a", "error"): 0,
-        ("b", "fired"): 0, ("b", "missed"): 0, ("b", "duplicate"): 0, ("b", "error"): 1,
+        ("a", "fired"): 1, ("a", "overlap"): 1, ("a", "missed"): 7, ("a", "duplicate"): 1, ("a", "error"): 0,
+        ("b", "fired"): 0, ("b", "overlap"): 0, ("b", "missed"): 0, ("b", "duplicate"): 0, ("b", "error"): 1,
     }  # fmt: skip
 
 

@@ -147,7 +147,9 @@ async def test_limits_let_go_in_their_time(redis_url: str) -> None:
 async def test_a_death_is_raised_or_told(redis_url: str) -> None:
     async with QueueManager(redis_url) as manager:
         await manager.dispatch(Fails())
-        with pytest.raises(ExecutionFailed, match=r"a job died while draining: .*Fails .* on 't', attempt 3: Runtime") as why:
+        with pytest.raises(
+            ExecutionFailed, match=r"a job died while draining: .*Fails .* on 't', attempt 3: Runtime"
+        ) as why:
             await drain(manager)
         assert why.value.error_type == "RuntimeError"
         assert "in handle" in why.value.traceback
@@ -163,7 +165,7 @@ async def test_a_death_is_raised_or_told(redis_url: str) -> None:
         assert sorted(dead.error_type for dead in done.died) == ["RuntimeError", "rf_jobs.words.control.Fail"]
         assert {dead.queue for dead in done.died} == {QUEUE}
         await manager.dispatch_many([Fails(), Fails()])
-        with pytest.raises(ExecutionFailed, match="1 more died:\n  .*Fails"):
+        with pytest.raises(ExecutionFailed, match=r"1 more died:\n  .*Fails"):
             await drain(manager)
 
 
@@ -215,7 +217,7 @@ async def test_what_can_not_be_is_refused(redis_url: str) -> None:
     async with QueueManager(redis_url) as manager:
         for limit in (0, True, "many"):
             with pytest.raises(InvalidOption, match="limit is"):
-                await drain(manager, limit=limit)  # type: ignore[arg-type]  # pyright: ignore
+                await drain(manager, limit=limit)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(InvalidOption, match="queue name is 'a b'"):
             await drain(manager, queues=["a b"])
         with pytest.raises(InvalidOption, match="timeout is -1"):

@@ -29,7 +29,8 @@ from rf_jobs import (
     configure,
     events,
 )
-from rf_jobs.testing import FakeQueue
+from rf_jobs.sync import QueueManager as BlockingManager
+from rf_jobs.testing import FakeQueue, inline
 
 
 class SendMail(Job, queue="emails", tags=["mail"]):
@@ -63,12 +64,14 @@ async def test_it_records_every_choice_of_a_dispatch() -> None:
         first = await Queue.dispatch(SendMail(to="a@b.c")).delay(timedelta(minutes=5)).tags("tenant:7").max_attempts(9)
         second = await Queue.on("fast").dispatch(Resize(width=1)).priority(Priority.HIGH).at(when).with_id(given)
         third = await Queue.dispatch(Resize(width=2)).expires_in(60)
-    assert queue.ids == [first, second, third] and second == given
+    assert queue.ids == [first, second, third]
+    assert second == given
     mail, resize, plain = queue
     assert (mail.queue, mail.delay, mail.tags, mail.max_attempts) == ("emails", 300.0, ("mail", "tenant:7"), 9)
     assert (mail.job, mail.priority, mail.at, mail.id) == (SendMail(to="a@b.c"), Priority.NORMAL, None, first)
     assert (resize.queue, resize.priority, resize.at, resize.delay) == ("fast", Priority.HIGH, when, 0.0)
-    assert plain.choices.expires_ms == 60_000 and plain.envelope.exp > plain.envelope.at
+    assert plain.choices.expires_ms == 60_000
+    assert plain.envelope.exp > plain.envelope.at
     assert queue.jobs == [SendMail(to="a@b.c"), Resize(width=1), Resize(width=2)]
 
 
@@ -131,6 +134,23 @@ async def test_it_stands_in_for_a_manager_that_is_passed_on() -> None:
     assert FakeQueue(), "a manager that has nothing recorded is a manager all the same"
 
 
+def test_it_stands_in_for_a_blocking_manager() -> None:
+    def sign_up(manager: BlockingManager) -> UUID:
+        with manager:
+            manager.dispatch_many([Resize(width=1), manager.dispatch(Resize(width=2)).tags("x")])
+            return manager.dispatch(SendMail(to="a@b.c")).delay(60).sync()
+
+    queue = FakeQueue()
+    assert queue.ids[-1:] == []
+    job_id = sign_up(queue.blocking)
+    queue.assert_dispatched(SendMail, id=job_id, delay=60)
+    queue.assert_dispatched(Resize, times=2)
+    with pytest.raises(BackendError, match="no server behind it"):
+        queue.blocking.size("default")
+    with inline() as runs, pytest.raises(AssertionError, match="a fake runs nothing"):
+        runs.blocking.dispatch(Resize(width=1)).max_attempts(1).sync()
+
+
 async def test_what_needs_a_server_says_that_there_is_none() -> None:
     with FakeQueue() as queue:
         job_id = await Queue.dispatch(Resize(width=1))
@@ -140,9 +160,9 @@ async def test_what_needs_a_server_says_that_there_is_none() -> None:
             lambda: queue.cancel(job_id),
             lambda: queue.pause("default"),
             lambda: queue.store.wait_for_wake(["q"], 1.0),
-            lambda: queue.store.finals(),
+            queue.store.finals,
             lambda: queue.store.pass_on("q"),
-            lambda: queue.store.drop_namespace(),
+            queue.store.drop_namespace,
         ]
         for ask in asks:
             with pytest.raises(BackendError, match=r"a stand-in .* no server behind it"):
@@ -154,10 +174,10 @@ async def test_what_needs_a_server_says_that_there_is_none() -> None:
 # --- the same checks as the real one -------------------------------------------------------------------------------
 
 BAD: dict[str, Callable[[QueueManager], Awaitable[object]]] = {
-    "payload": lambda m: m.dispatch(Resize(width="wide")),  # type: ignore[arg-type]  # pyright: ignore
-    "one of many": lambda m: m.dispatch_many([Resize(width=1), Resize(width=None)]),  # type: ignore[arg-type]  # pyright: ignore
+    "payload": lambda m: m.dispatch(Resize(width="wide")),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "one of many": lambda m: m.dispatch_many([Resize(width=1), Resize(width=None)]),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "too large": lambda m: m.dispatch(SendMail(to="x" * 2_000_000)),
-    "no job": lambda m: m.dispatch("a string"),  # type: ignore[call-overload,no-any-return]  # pyright: ignore
+    "no job": lambda m: m.dispatch("a string"),  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     "queue": lambda m: m.dispatch_to(Resize(width=1), "no spaces"),
     "delay": lambda m: m.dispatch_later(Resize(width=1), -1),
     "naive": lambda m: m.dispatch(Resize(width=1)).at(datetime(2030, 1, 1)),  # noqa: DTZ001
@@ -264,33 +284,44 @@ async def test_what_fits_is_answered() -> None:
 FAILURES: dict[str, tuple[Callable[[FakeQueue], object], str]] = {
     "other value, nearest first": (
         lambda q: q.assert_dispatched(SendMail, to="a@b.c", subject="Bye"),
-        "SendMail(to='a@b.c', subject='Bye') was not dispatched; dispatched were, nearest first:\n"
-        "  SendMail(to='x@y.z', subject='Bye') on 'emails', tags mail, tenant:7    <- to is 'x@y.z', not 'a@b.c'\n"
-        "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail    <- subject is 'Hello', not 'Bye'\n"
-        "  Resize(width=3, delay=0) on 'default', delayed 60 s",
+        (
+            "SendMail(to='a@b.c', subject='Bye') was not dispatched; dispatched were, nearest first:\n"
+            "  SendMail(to='x@y.z', subject='Bye') on 'emails', tags mail, tenant:7    <- to is 'x@y.z', not 'a@b.c'\n"
+            "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail    <- subject is 'Hello', not 'Bye'\n"
+            "  Resize(width=3, delay=0) on 'default', delayed 60 s"
+        ),
     ),
     "fewer faults come first": (
         lambda q: q.assert_dispatched(SendMail, to="a@b.c", queue="fast"),
-        "SendMail(to='a@b.c', queue='fast') was not dispatched; dispatched were, nearest first:\n"
-        "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail    <- queue is 'emails', not 'fast'\n"
-        "  SendMail(to='x@y.z', subject='Bye') on 'emails', tags mail, tenant:7"
-        "    <- to is 'x@y.z', not 'a@b.c'; queue is 'emails', not 'fast'\n"
-        "  Resize(width=3, delay=0) on 'default', delayed 60 s",
+        (
+            "SendMail(to='a@b.c', queue='fast') was not dispatched; dispatched were, nearest first:\n"
+            "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail    <- queue is 'emails', not 'fast'\n"
+            "  SendMail(to='x@y.z', subject='Bye') on 'emails', tags mail, tenant:7"
+            "    <- to is 'x@y.z', not 'a@b.c'; queue is 'emails', not 'fast'\n"
+            "  Resize(width=3, delay=0) on 'default', delayed 60 s"
+        ),
     ),
     "tags": (lambda q: q.assert_dispatched(SendMail, tags=["tenant:8"]), "<- tags has no tenant:8"),
     "predicate": (
         lambda q: q.assert_dispatched(Resize, lambda one: one.delay > 60),
-        "Resize that fits the predicate was not dispatched; dispatched were, nearest first:\n"
-        "  Resize(width=3, delay=0) on 'default', delayed 60 s    <- the predicate says no",
+        (
+            "Resize that fits the predicate was not dispatched; dispatched were, nearest first:\n"
+            "  Resize(width=3, delay=0) on 'default', delayed 60 s    <- the predicate says no"
+        ),
     ),
     "too often": (lambda q: q.assert_dispatched(SendMail, times=1), "SendMail was dispatched twice, expected once; "),
     "too seldom": (lambda q: q.assert_dispatched(Resize, times=3), "Resize was dispatched once, expected 3 times; "),
     "never": (
         lambda q: q.assert_not_dispatched(SendMail, to="a@b.c"),
-        "SendMail(to='a@b.c') was dispatched, expected never; dispatched were:\n"
-        "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail",
+        (
+            "SendMail(to='a@b.c') was dispatched, expected never; dispatched were:\n"
+            "  SendMail(to='a@b.c', subject='Hello') on 'emails', priority HIGH, tags mail"
+        ),
     ),
-    "nothing": (lambda q: q.assert_nothing_dispatched(), "3 jobs were dispatched, expected none; dispatched were:\n  Res"),
+    "nothing": (
+        lambda q: q.assert_nothing_dispatched(),
+        "3 jobs were dispatched, expected none; dispatched were:\n  Res",
+    ),
     "count": (lambda q: q.assert_count(2), "3 jobs were dispatched, expected 2; dispatched were:\n  Resize(width=3"),
 }
 
@@ -322,9 +353,9 @@ UNUSABLE: dict[str, tuple[Callable[[FakeQueue], object], str]] = {
     "field": (lambda q: q.assert_dispatched(SendMail, too="a@b.c"), "SendMail has no field 'too'; did you mean 'to'?"),
     "no such": (lambda q: q.assert_not_dispatched(Resize, height=1), "no field 'height'; its fields are width, delay"),
     "ambiguous": (lambda q: q.assert_dispatched(Resize, delay=3), "'delay' is a field of Resize and an option"),
-    "class": (lambda q: q.assert_dispatched("SendMail"), "expected is 'SendMail'; give a Job class"),  # type: ignore[type-var,arg-type]  # pyright: ignore
-    "other class": (lambda q: q.assert_dispatched(dict), "give a Job class"),  # type: ignore[type-var]  # pyright: ignore
-    "predicate": (lambda q: q.assert_dispatched(SendMail, "a@b.c"), "the predicate is 'a@b.c'"),  # type: ignore[arg-type]  # pyright: ignore
+    "class": (lambda q: q.assert_dispatched("SendMail"), "expected is 'SendMail'; give a Job class"),  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    "other class": (lambda q: q.assert_dispatched(dict), "give a Job class"),  # type: ignore[type-var]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    "predicate": (lambda q: q.assert_dispatched(SendMail, "a@b.c"), "the predicate is 'a@b.c'"),  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     "times": (lambda q: q.assert_dispatched(SendMail, times=-1), "times is -1; give a whole number from 0"),
     "count": (lambda q: q.assert_count(True), "times is True"),
     "value": (lambda q: q.assert_dispatched(SendMail, priority="urgent"), "priority is 'urgent'"),

@@ -87,7 +87,12 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 @pytest.mark.parametrize(
-    ("mode", "marks"), [("auto", ""), ("strict", "pytestmark = pytest.mark.asyncio"), ("strict", "pytestmark = pytest.mark.asyncio(loop_scope='module')")]
+    ("mode", "marks"),
+    [
+        ("auto", ""),
+        ("strict", "pytestmark = pytest.mark.asyncio"),
+        ("strict", "pytestmark = pytest.mark.asyncio(loop_scope='module')"),
+    ],
 )
 def test_a_real_server_with_pytest_asyncio(pytester: pytest.Pytester, mode: str, marks: str) -> None:
     suite(pytester, REAL, mode, marks)
@@ -123,7 +128,11 @@ def test_another_server_can_be_used(pytester: pytest.Pytester, redis_url: str) -
 
 
 def test_a_failure_points_at_the_test(pytester: pytest.Pytester) -> None:
-    suite(pytester, SUITE + "\ndef test_it(rf_jobs_fake_queue):\n    rf_jobs_fake_queue.assert_dispatched(Greet, name='you')\n", "auto")
+    suite(
+        pytester,
+        SUITE + "\ndef test_it(rf_jobs_fake_queue):\n    rf_jobs_fake_queue.assert_dispatched(Greet, name='you')\n",
+        "auto",
+    )
     result = run(pytester, "-n0")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *AssertionError: Greet(name='you') was not dispatched; nothing was dispatched"])
@@ -148,5 +157,7 @@ def test_it_is_declared() -> None:
 
 
 def test_pytest_loads_nothing_of_the_package_with_it() -> None:
-    code = "import sys, pytest_rf_jobs; print([m for m in sys.modules if m.startswith(('rf_jobs', 'redis', 'msgspec'))])"
+    code = (
+        "import sys, pytest_rf_jobs; print([m for m in sys.modules if m.startswith(('rf_jobs', 'redis', 'msgspec'))])"
+    )
     assert in_fresh_interpreter(code) == "[]\n"

@@ -34,6 +34,15 @@ MUTANTS = (
     ("beat.lua", "'token') == token then", "'token') then", "a zombie extends a lease"),
     ("revive.lua", "'attempt', 0, 'crashes', 0", "'attempt', 0", "crashes survive a replay"),
     ("keep.lua", "if redis.call('HGET', P .. 'meta:' .. id, 'token') ~= ARGV[3] then return 0 end", "", "a zombie writes a checkpoint"),
+    ("schedule_fire.lua", "if m[2] ~= expected then return 'taken', '' end", "", "two schedulers run one tick"),
+    ("schedule_fire.lua", "if m[4] then return 'paused', '' end", "", "a paused schedule runs"),
+    ("schedule_fire.lua", "if m[1] ~= ARGV[i + 2] then return 'changed', '' end", "", "an old definition runs"),
+    ("schedule_fire.lua", "if number(m[3]) > NOW then", "if false then", "a tick runs before it is due"),
+    ("schedule_fire.lua", "'missed', int(missed))", "'missed', 1)", "missed ticks are counted once"),
+    ("schedule_put.lua", "known and m[2] == timing and m[7]", "false", "a change of the job loses a tick"),
+    ("schedule_put.lua", "if not paused and (orphaned or not stays)", "if orphaned or not stays", "a change ends a pause"),
+    ("schedule_pause.lua", "if m[1] ~= ARGV[3] then return -2 end", "", "a resume takes another definition's tick"),
+    ("schedule_due.lua", "many('ZADD', P .. 'schedules', hidden)", "", "schedulers are handed the same work"),
 )  # fmt: skip
 
 
@@ -53,7 +62,7 @@ def survives(name: str, sound: str, broken: str) -> bool:
             "-x",
             "-p",
             "no:cacheprovider",
-            "tests/property/test_transitions.py",
+            "tests/property/test_schedule_machine.py" if name.startswith("schedule_") else "tests/property/test_transitions.py",
             "tests/integration/test_order.py",
         ]
         environment = {**os.environ, "RF_JOBS_TEST_EXAMPLES": os.environ.get("RF_JOBS_TEST_EXAMPLES", "400")}

@@ -253,3 +253,15 @@ class Dispatches(Job, queue=QUEUE, executor="process", timeout=20, max_attempts=
         if self.how == "sync":
             return str(await asyncio.to_thread(lambda: Queue.dispatch(Add(a=1, b=2)).sync()))
         return str(await Queue.dispatch(Add(a=1, b=2)))
+
+
+class Deadly(Job, queue=QUEUE, many=3, many_wait=30, timeout=20):
+    """Runs together with others; one of them kills the process."""
+
+    kills: bool = False
+
+    @classmethod
+    async def handle_many(cls, jobs: list[Deadly], ctxs: list[JobContext]) -> list[int]:
+        if any(job.kills for job in jobs):
+            os._exit(9)
+        return [len(jobs)] * len(jobs)

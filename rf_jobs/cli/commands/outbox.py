@@ -22,16 +22,17 @@ from rf_jobs.worker.relay import Relay
 
 @click.command
 @click.argument("source", metavar="MODULE:NAME")
+@click.option("--durable", is_flag=True, help="Remove rows once the server has the jobs on its disk (AOF).")
 @settings_options("jobs", "telemetry", "security")
 @common()
-def outbox(session: Session, source: str) -> None:
+def outbox(session: Session, source: str, durable: bool) -> None:
     """Move jobs from an outbox to the server until SIGTERM or Ctrl-C.
 
     MODULE:NAME is the outbox's source, such as shop.db:source for `source = outbox.source(engine)`. Several may run.
     """
     settings = session.settings
     logs.set_up(verbose=session.verbose, as_json=session.json or settings.telemetry.log_format == "json")
-    asyncio.run(relaying(settings, _source(session, source)))
+    asyncio.run(relaying(settings, _source(session, source), durable=durable))
     if session.json:
         output.document({"exit_code": 0})
 
@@ -47,11 +48,11 @@ def _source(session: Session, named: str) -> OutboxSource:
     return found
 
 
-async def relaying(settings: Settings, source: OutboxSource) -> None:
+async def relaying(settings: Settings, source: OutboxSource, *, durable: bool) -> None:
     """Relay until SIGTERM or SIGINT. Raises ``BackendError`` where the server cannot be used at the start."""
     loop = asyncio.get_running_loop()
     async with QueueManager(settings) as manager, telemetry(manager, settings.telemetry):
-        relay = Relay(manager, source)
+        relay = Relay(manager, source, durable=durable)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, relay.stop)
         await relay.run()

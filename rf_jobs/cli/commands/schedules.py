@@ -221,6 +221,7 @@ def shape(info: ScheduleInfo) -> dict[str, Any]:
         "lag": info.lag,
         "fired": info.fired,
         "missed": info.missed,
+        "overlaps": info.overlaps,
         "error": info.error or None,
         "declared_at": _time(info.declared_at),
     }

@@ -48,7 +48,8 @@ def name_of(function: object) -> str:
         shown = getattr(function, "__qualname__", repr(function))
         raise InvalidOption(f"callback is {shown}; give a job, or a module-level `async def` function that takes (batch)")
     name, module = function.__qualname__, function.__module__
-    if getattr(sys.modules.get(module), name, None) is not function:
+    is_found = getattr(sys.modules.get(module), name, None) is function
+    if not is_found:
         raise InvalidOption(
             f"callback {name} is a lambda, a closure or a method, which cannot cross to another process; move it to the top"
             f" level of {module}, or give a job"

@@ -13,7 +13,7 @@ local me, orphan = ARGV[9], tonumber(ARGV[10])
 local found = {}
 for i = 11, #ARGV, N do
   found[#found + 1] = redis.call('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'next', 'due', 'paused', 'source', 'seen', 'from',
-    'by', 'job', 'lag')
+    'by', 'job', 'lag', 'refused')
   if ARGV[i + 9] ~= '' then
     redis.call('ZCARD', P .. 'ready:' .. ARGV[i + 9])
     redis.call('ZCARD', P .. 'later:' .. ARGV[i + 9])
@@ -32,6 +32,7 @@ local function objection(i, m)
   if m[7] == expected and m[8] == me then -- our own call, sent again
     if ARGV[i + 3] == '' then return 'moved', '' end
     if m[9] == job then return 'fired', m[10] or '0' end
+    return 'refused', m[11] or ''
   end
   if m[2] ~= expected then return 'taken', '' end
   if m[4] then return 'paused', '' end
@@ -65,13 +66,17 @@ local function fire(i, m)
   end
   local refused = run ~= '' and dispatch(i)
   local late = expected ~= '' and math.max(0, NOW - number(m[3])) or 0
-  if run ~= '' then
+  if refused == 'unique' then
+    redis.call('HINCRBY', key, 'overlaps', 1)
+  elseif refused then
+    missed, err = missed + 1, 'the dispatch was refused: ' .. refused
+  elseif run ~= '' then
     redis.call('HSET', key, 'tick', run, 'ran', int(NOW), 'job', ARGV[i + 8], 'lag', int(late))
     redis.call('HDEL', key, 'error')
     redis.call('HINCRBY', key, 'fired', 1)
   end
   if expected ~= '' then
-    redis.call('HSET', key, 'next', tick, 'due', due, 'from', expected, 'by', me)
+    redis.call('HSET', key, 'next', tick, 'due', due, 'from', expected, 'by', me, 'refused', refused or '')
     redis.call('ZADD', P .. 'schedules', due ~= '' and due or '+inf', name)
   end
   if missed > 0 then

@@ -1,0 +1,34 @@
+"""What is open of batches and chains, and how much of each limit is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rf_jobs.client.limits import LimitInfo
+from rf_jobs.client.manager import QueueManager
+from rf_jobs.store import batch_calls
+from rf_jobs.telemetry import names
+from rf_jobs.telemetry.exposition import Reading
+
+MOST_BATCHES = 1000
+"""The pending members of so many open batches are counted: the oldest."""
+MOST_LIMITS = 200
+
+
+async def workflow_readings(manager: QueueManager) -> list[Reading]:
+    """Raises ``BackendError``."""
+    commands, store = manager.store.commands, manager.store
+    count, ids = await store.run_many([batch_calls.open_count(commands), batch_calls.open_ids(commands, 0, MOST_BATCHES)])
+    pending = await store.run_many([batch_calls.pending(commands, batch) for batch in ids]) if ids else []
+    return [
+        Reading(names.BATCHES_OPEN, (), float(count)),
+        Reading(names.BATCH_PENDING, (), float(sum(pending))),
+        *_limits((await manager.limits.list())[:MOST_LIMITS]),
+    ]
+
+
+def _limits(limits: Sequence[LimitInfo]) -> Iterator[Reading]:
+    for limit in limits:
+        if limit.concurrency is not None:
+            yield Reading(names.LIMIT_USED, (limit.name,), min(1.0, limit.running / limit.concurrency))
+            yield Reading(names.LIMIT_HELD, (limit.name,), float(limit.held))
