@@ -17,29 +17,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from functools import partial
+from importlib import import_module
 from typing import Any, overload
 from uuid import UUID
 
 import click
 from flask import Flask, current_app
-from flask.cli import AppGroup, ScriptInfo
+from flask.cli import AppGroup
 
 from rf_jobs import sync
-from rf_jobs.cli import equipment
 from rf_jobs.client.pending import AsyncHandled, Handled, Pending, R
-from rf_jobs.contrib.hosting import PerProcess, overrides, settings_of, worker_command
+from rf_jobs.contrib.hosting import PerProcess, settings_of
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.words.errors import ConfigError
-from rf_jobs.worker.commission import Attach, Commission
-from rf_jobs.worker.pool import WorkerPool
 
 CONFIG = "RF_JOBS"
+WHERE = f"app.config[{CONFIG!r}]"
 _PLACE = "rf_jobs"
 
 
@@ -53,9 +50,9 @@ class RfJobs:
 
     def init_app(self, app: Flask) -> None:
         """Add it to an application. Raises ``ConfigError`` for settings that are wrong."""
-        settings = settings_of(_given(app), f"app.config[{CONFIG!r}]")
+        settings = settings_of(app.config.get(CONFIG, {}), WHERE)
         app.extensions[_PLACE] = PerProcess(partial(sync.QueueManager, settings))
-        app.cli.add_command(_commands(app))
+        app.cli.add_command(_Commands("rf-jobs", help="Background jobs."))
 
     @property
     def manager(self) -> sync.QueueManager:
@@ -82,11 +79,6 @@ class RfJobs:
         app.extensions[_PLACE].close()
 
 
-def _given(app: Flask) -> Mapping[str, Any]:
-    given: Mapping[str, Any] = app.config.get(CONFIG, {})
-    return given
-
-
 class AppContext(Middleware):
     """Runs each job inside an application context of its own. Contextvars carry it to handlers that run in threads;
     ``executor="process"`` starts without one."""
@@ -99,33 +91,14 @@ class AppContext(Middleware):
             return await handle()
 
 
-APP_VARIABLE = "FLASK_APP"
+class _Commands(AppGroup):
+    """What runs jobs is imported when it is asked for: a server needs none of it."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["worker"]
 
-def equip(commission: Commission) -> Attach:
-    """What each process of ``flask rf-jobs worker`` is equipped with: the application, and what ``rf-jobs worker`` has.
-    Raises ``ConfigError``."""
-    app = ScriptInfo(app_import_path=os.environ.get(APP_VARIABLE)).load_app()
-    inner = equipment.equip(commission)
-
-    @asynccontextmanager
-    async def attach(pool: WorkerPool) -> AsyncGenerator[None, None]:
-        pool.manager.middleware.add(AppContext(app))
-        async with inner(pool):
-            yield
-
-    return attach
-
-
-def _commands(app: Flask) -> AppGroup:
-    group = AppGroup("rf-jobs", help="Background jobs.")
-    group.add_command(worker_command(partial(_base, app), f"{__name__}:{equip.__name__}"))
-    return group
-
-
-def _base(app: Flask) -> dict[str, object]:
-    """What the configuration says; and the worker's processes get to know which application this is."""
-    info = click.get_current_context().find_object(ScriptInfo)
-    if info is not None and info.app_import_path:
-        os.environ[APP_VARIABLE] = info.app_import_path
-    return overrides(_given(app), f"app.config[{CONFIG!r}]")
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "worker":
+            return None
+        command: click.Command = import_module("rf_jobs.contrib.flask_worker").command
+        return command

@@ -15,6 +15,7 @@ from rf_jobs.core.doctor_walk import DeepReport, deep_check
 from rf_jobs.core.inspector import Inspector, queue_info
 from rf_jobs.core.records import QueueInfo, WorkerInfo
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.store.schedule_calls import ScheduleCalls, ScheduleSurvey
 from rf_jobs.store.shapes import Survey
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import mono, now_ms
@@ -55,6 +56,8 @@ class Findings:
     overdue: Mapping[str, int]
     """Running jobs by queue whose lease ran out long ago."""
     age_objective: float
+    schedules: ScheduleSurvey
+    """With the one that is due first."""
 
 
 def worst(checks: list[Check]) -> Status:
@@ -69,7 +72,7 @@ async def check_up(store: AsyncStore, *, queue_age_objective: float = 300.0) -> 
     findings = await _examine(store, queue_age_objective)
     judges = (
         _version, _eviction, _persistence, _memory, _latency, _clock, _workers, _stale, _leases, _served, _age, _paused,
-        _dead, _parked, _ledger,
+        _dead, _parked, _schedules, _ledger,
     )  # fmt: skip
     return [judge(findings) for judge in judges]
 
@@ -100,6 +103,7 @@ async def _examine(store: AsyncStore, age_objective: float) -> Findings:
         workers=await inspector.workers(),
         overdue={name: count for name, count in overdue.items() if count},
         age_objective=age_objective,
+        schedules=await store.run(ScheduleCalls(commands.keys, commands.retention).survey(1)),
     )
 
 
@@ -288,6 +292,21 @@ def _parked(f: Findings) -> Check:
         State.PARKED,
         "no worker knows their class: deploy one that imports it, or see rf-jobs jobs list --state parked",
     )
+
+
+def _schedules(f: Findings) -> Check:
+    survey = f.schedules
+    if not survey.schedules:
+        return Check("schedules", "ok", "there are none")
+    todo = "start a scheduler: rf-jobs scheduler MODULE, or rf-jobs worker MODULE --scheduler"
+    if not survey.schedulers:
+        return Check("schedules", "fail", f"{survey.schedules} schedules and no scheduler: nothing of it runs", todo)
+    what = f"{survey.schedules} schedules, {survey.schedulers} schedulers"
+    late = max((survey.now_ms - row.due for row in survey.rows if row.due is not None), default=0)
+    if late > LATE_MS:
+        todo = "rf-jobs schedules list shows which and why; look at the schedulers' logs"
+        return Check("schedules", "warn", f"{what}; the next run is {late / 1000:.0f} s late", todo)
+    return Check("schedules", "ok", what)
 
 
 def _ledger(f: Findings) -> Check:

@@ -19,6 +19,9 @@ WIRE_VERSION = 1
 CLOSED_VERSION = 2
 """Of one whose payload must be opened, or fetched from elsewhere, first; the latest that this code reads."""
 
+LINKED = "rf=l"
+"""In tracestate: what follows from this dispatch is linked to it and never its child (a delay, a batch)."""
+
 
 class Headers(msgspec.Struct, omit_defaults=True, gc=False):
     """What travels beside the payload, readable without it."""

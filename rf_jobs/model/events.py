@@ -57,6 +57,8 @@ class JobDispatched(JobEvent, gc=False):
     traceparent: str = ""
     began: float = 0.0
     """When its dispatch began (monotonic seconds)."""
+    elsewhere: bool = False
+    """Whether a job in a process of its own dispatched it, which made its trace context and writes no span."""
 
 
 class JobDeduplicated(JobEvent, gc=False):

@@ -22,8 +22,9 @@ from opentelemetry.trace import (
 )
 
 from rf_jobs.model.context import JobContext
+from rf_jobs.model.envelope import LINKED
 from rf_jobs.model.events import AttemptEnded
-from rf_jobs.telemetry.dispatch_spans import LINKED, conversation
+from rf_jobs.telemetry.dispatch_spans import conversation
 from rf_jobs.telemetry.lane_spans import LaneSpans
 from rf_jobs.telemetry.spans import Attributes, Failure, SpanWriter, link_to, span_context
 from rf_jobs.telemetry.traceparent import Traceparent, attempt_ids, parse

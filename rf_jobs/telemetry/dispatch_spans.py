@@ -11,15 +11,12 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from rf_jobs.model.envelope import Envelope, Headers
+from rf_jobs.model.envelope import LINKED, Envelope, Headers
 from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched, JobOutboxed
 from rf_jobs.telemetry.lookup import Found, Lookup
 from rf_jobs.telemetry.spans import Failure, SpanWriter, link_to
 from rf_jobs.telemetry.traceparent import MAX_STATE, is_sampled, parse, text_of
 from rf_jobs.words.timing import mono
-
-LINKED = "rf=l"
-"""In tracestate: what follows from this dispatch is linked to it and never its child (a delay, a batch)."""
 
 MAX_OPEN = 10_000
 
@@ -108,6 +105,8 @@ class DispatchSpans:
         if not is_sampled(event.traceparent):
             return
         span = self._open.pop(event.job_id, None)
+        if span is None and event.elsewhere:
+            span = self._late(event, _ambient())
         if span is not None:
             span.set_attribute("rf_jobs.dispatch.result", "enqueued" if event.state == "ready" else event.state)
             span.set_attribute("rf_jobs.job.priority", event.priority)
@@ -145,21 +144,21 @@ class DispatchSpans:
         if span is None:
             if _batch.get() is not None:
                 return  # the batch's span says it
-            span = self._late(event)
+            where = parse(event.traceparent)
+            # One that was refused before it had a context of its own is still its caller's.
+            span = None if where is not None and where.sampled else self._late(event, None if where else _ambient())
         if span is not None:
             span.set_attribute("rf_jobs.dispatch.result", "rejected")
             self._writer.fail(span, failure)
             span.end()
 
-    def _late(self, event: DispatchRejected) -> Span | None:
+    def _late(self, event: DispatchRejected | JobDispatched, parent: SpanContext | None) -> Span:
+        """A span that was not begun when its dispatch did."""
         where = parse(event.traceparent)
-        if where is not None and where.sampled:
-            return None
         attributes = self._writer.attributes("send", event.queue, event.job_class, event.job_id, conversation.get())
         return self._writer.start(
             self._writer.name("send", event.queue, event.job_class), SpanKind.PRODUCER, attributes=attributes,
-            # One that was refused before it had a context of its own is still its caller's.
-            parent=_ambient() if where is None else None, ids=None if where is None else (where.trace_id, where.span_id),
+            parent=parent, ids=None if where is None else (where.trace_id, where.span_id),
             start_ns=time.time_ns() - round((mono() - event.began) * 1e9), forced=True,
         )  # fmt: skip
 

@@ -8,11 +8,13 @@ import inspect
 import logging
 import os
 import queue
+import secrets
 import signal
 import socket
 import sys
 import threading
 from contextlib import aclosing
+from contextvars import ContextVar
 from typing import Any
 
 import msgspec
@@ -21,10 +23,10 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.queue import configure
 from rf_jobs.model import codec
 from rf_jobs.model.context import JobContext
-from rf_jobs.model.envelope import Envelope, Headers
-from rf_jobs.model.events import Event, EventBus
+from rf_jobs.model.envelope import LINKED, Envelope, Headers
+from rf_jobs.model.events import Event, EventBus, JobDispatched
 from rf_jobs.model.jobclass import JobClass, registry
-from rf_jobs.model.middleware import Middleware, MiddlewareStack
+from rf_jobs.model.middleware import Handle, Middleware, MiddlewareStack
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.control import Retry, Snooze, Steer
 from rf_jobs.words.timing import mono
@@ -109,18 +111,42 @@ _TOLD_AS_TEXT = ("msg", "args", "message", "exc_info", "exc_text", "stack_info")
 
 
 class Lineage(Middleware):
-    """Tells jobs that are dispatched by a job where they come from: they share its conversation, and what creates them is
-    its attempt."""
+    """Tells jobs that are dispatched by a job where they come from: they share its conversation, and their traces follow from
+    its attempt's. The spans of these dispatches are the worker's to write."""
 
     def __init__(self) -> None:
         self.ctx: JobContext | None = None
         """Of the job that runs."""
+        self._in_batch: ContextVar[bool] = ContextVar("rf_jobs_in_batch", default=False)
+        self._made: set[str] = set()
+        """Contexts that were made here, until their jobs are in the store."""
 
     def on_dispatch(self, envelope: Envelope, headers: Headers) -> None:
         """Unless somebody has said otherwise."""
-        if self.ctx is not None:
-            headers.cv = headers.cv or self.ctx.conversation or self.ctx.id
-            headers.tp = headers.tp or self.ctx.trace
+        if self.ctx is None:
+            return
+        headers.cv = headers.cv or self.ctx.conversation or self.ctx.id
+        if headers.tp or not self.ctx.trace:
+            return
+        trace, many = self.ctx.trace, self._in_batch.get()
+        headers.ts = headers.ts or (LINKED if many or envelope.due else "")
+        headers.tp = trace if many else f"{trace[:36]}{secrets.token_hex(8)}{trace[52:]}"
+        if not many:
+            self._made.add(headers.tp)
+
+    async def around_batch(self, count: int, send: Handle) -> Any:
+        """Its jobs come from the attempt itself."""
+        token = self._in_batch.set(True)
+        try:
+            return await send()
+        finally:
+            self._in_batch.reset(token)
+
+    def owns(self, event: JobDispatched) -> bool:
+        """Whether the context of this dispatch was made here."""
+        known = event.traceparent in self._made
+        self._made.discard(event.traceparent)
+        return known
 
 
 class Isolated:
@@ -167,6 +193,8 @@ class Isolated:
                 await reports.settle(ctx)
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, JobDispatched):
+            event.elsewhere = self._lineage.owns(event)
         self._wire.send(Told(type(event).__name__, msgspec.Raw(msgspec.json.encode(event))))
 
     def _extend(self, _: JobContext, by: float) -> None:

@@ -14,6 +14,7 @@ from rf_jobs.model.middleware import Handle
 from rf_jobs.words.errors import JobError
 from tests.support.jobs import QUEUE, Dispatches
 from tests.support.long_jobs import DiesWithHook, ExtendsInProcess, LogsInProcess, UsesALoopOfBefore
+from tests.support.tracing import attribute, context, conversation, lab, under
 
 
 @pytest.fixture
@@ -87,4 +88,35 @@ async def test_what_it_dispatches_is_told_and_says_where_it_comes_from(manager: 
     letter = await manager.inspector.envelope(child)
     assert letter is not None
     assert letter.hdr is not None
-    assert (letter.hdr.cv, letter.hdr.tp) == (str(parent), f"00-{'a' * 32}-{'b' * 16}-01")
+    assert letter.hdr.cv == str(parent)
+    version, trace, span, flags = letter.hdr.tp.split("-")
+    assert (version, trace, flags) == ("00", "a" * 32, "01")
+    assert span != "b" * 16
+
+
+async def test_its_dispatches_have_spans(redis_url: str) -> None:
+    async with lab(redis_url) as it:
+        parent = await it.manager.dispatch(Dispatches(how="queue")).on_queue("traced")
+        child = await it.manager.wait(parent, 30)
+        own, send = await it.span("process traced"), await it.span("send t")
+    assert under(send, own)
+    assert attribute(send, "messaging.message.id") == child
+    assert attribute(send, "rf_jobs.dispatch.result") == "enqueued"
+    assert conversation(send) == str(parent)
+    assert send.start_time is not None
+    assert own.start_time is not None
+    assert own.start_time <= send.start_time
+
+
+async def test_many_of_its_dispatches_are_linked_to_it(redis_url: str) -> None:
+    async with lab(redis_url) as it:
+        parent = await it.manager.dispatch(Dispatches(how="many")).on_queue("traced")
+        children = (await it.manager.wait(parent, 30)).split()
+        own = await it.span("process traced")
+        letters = [await it.manager.inspector.envelope(child) for child in children]
+    assert len(children) == 2
+    for letter in letters:
+        assert letter is not None
+        assert letter.hdr is not None
+        assert int(letter.hdr.tp.split("-")[2], 16) == context(own).span_id
+        assert letter.hdr.ts == "rf=l"

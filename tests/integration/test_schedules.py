@@ -31,11 +31,12 @@ from rf_jobs import (
     events,
 )
 from rf_jobs.core import schedules as changes
-from rf_jobs.core.doctor import deep_check
+from rf_jobs.core.doctor import check_up, deep_check
 from rf_jobs.core.schedules import Firing
 from rf_jobs.model.sealing import Encrypted
 from rf_jobs.store.schedule_calls import ORPHAN_MS, Tick
 from rf_jobs.sync import QueueManager as SyncManager
+from rf_jobs.testing.clock import Clock
 from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settings
 from rf_jobs.words.recurrence import tick_id
 from tests.support.jobs import QUEUE, Add
@@ -258,6 +259,50 @@ async def test_within_its_grace_each_tick_runs(manager: QueueManager) -> None:
     info = await manager.schedules.get("a")
     assert (info.fired, info.missed) == (5, 0)
     assert info.lag < 60
+
+
+class Alone(Job, queue=QUEUE, name="tests.alone", unique_for=3600, unique_until="done"):
+    async def handle(self, ctx: JobContext) -> None:
+        return
+
+
+async def test_a_unique_job_does_not_overlap_itself(manager: QueueManager) -> None:
+    overlapped, failed = heard(manager, events.ScheduleOverlapped), heard(manager, events.ScheduleFailed)
+    await manager.schedules.upsert("a", Alone(), every=60, misfire="all")
+    first = await rewind(manager, "a", 3)
+    async with Scheduler(manager):
+        await settled(manager, "a")
+        info = await manager.schedules.get("a")
+        assert (info.fired, info.overlaps, info.missed, info.error) == (1, 2, 0, "")
+        assert info.last_job == tick_id("a", first)
+        assert [event.tick_ms for event in overlapped] == [first + MINUTE, first + 2 * MINUTE]
+        async with WorkerPool(WorkerConfig(queues=[QUEUE]), manager):
+            await manager.wait(tick_id("a", first), 10)
+        with pytest.raises(JobNotFound):
+            await manager.job(tick_id("a", first + MINUTE))
+        await manager.schedules.trigger("a")
+        with pytest.raises(SchedulerError, match="refused"):
+            await manager.schedules.trigger("a")
+    assert failed == []
+
+
+async def test_a_clock_that_a_test_moves_moves_schedules_too(redis_url: str) -> None:
+    with Clock(redis_url) as clock:
+        clock.freeze(datetime(2026, 10, 24, 12, tzinfo=UTC))
+        async with QueueManager(redis_url) as manager:
+            ticks = heard(manager, events.ScheduleTicked)
+            scheduler = Scheduler(manager, timezone="Europe/Berlin")
+            scheduler.schedule("30 2 * * *").job(Tick2()).name("night")
+            async with scheduler:
+                for day in range(1, 4):
+                    clock.advance(timedelta(days=1))
+
+                    async def ticked(day: int = day) -> bool:
+                        return len(ticks) == day
+
+                    await until(ticked, f"the tick of day {day}")
+    times = [datetime.fromtimestamp(tick.tick_ms / 1000, UTC) for tick in ticks]
+    assert [f"{time:%d %H:%M}" for time in times] == ["25 00:30", "26 01:30", "27 01:30"]
 
 
 # --- several schedulers ---------------------------------------------------------------------------------------------------
@@ -638,3 +683,25 @@ async def test_without_the_key_others_may_run_it(redis_url: str) -> None:
         async with Scheduler(manager):
             await until(dispatched(manager), "the one with the key runs it", 15)
     assert "swordfish" not in str(failed)
+
+
+async def test_the_doctor_misses_a_scheduler(manager: QueueManager) -> None:
+    async def found() -> tuple[str, str]:
+        (check,) = [check for check in await check_up(manager.store) if check.name == "schedules"]
+        return check.status, check.what
+
+    assert await found() == ("ok", "there are none")
+    await manager.schedules.upsert("a", Tick2(), every=3600)
+    assert await found() == ("fail", "1 schedules and no scheduler: nothing of it runs")
+    async with Scheduler(manager):
+
+        async def seen() -> bool:
+            return await manager.schedules.schedulers() == 1
+
+        await until(seen, "the scheduler says that it lives")
+        assert await found() == ("ok", "1 schedules, 1 schedulers")
+    await rewind(manager, "a", 5)
+    await manager.store.run(manager.schedules.calls.due("stuck", 1, {}))
+    await rewind(manager, "a", 5)
+    status, what = await found()
+    assert (status, "late" in what) == ("warn", True)

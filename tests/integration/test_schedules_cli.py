@@ -149,6 +149,18 @@ def test_a_scheduler_inside_of_a_worker(cli: Cli, redis_url: str, tmp_path: Path
         assert running.wait(30) == 0
 
 
+def test_dev_has_a_scheduler(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with process(
+        *rf_jobs("dev", MODULE, "--no-exporter", "--queues", QUEUE, "--directory", str(tmp_path / "data")),
+        log=log,
+        env=QUIET,
+    ) as running:
+        assert said(running, log, r"scheduler \w+ runs, with (\d) schedules") == "4"
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+
+
 def test_a_worker_has_none_unless_told(cli: Cli, redis_url: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with process(

@@ -95,9 +95,9 @@ class Flow:
         self.left = left
         return reply
 
-    def settle(self) -> None:
+    def settle(self, most: int = 500) -> None:
         """Do all that is in the outbox."""
-        for _ in range(10_000):
+        for _ in range(most):
             self.run(self.commands.settle())
             if not self.outbox():
                 return

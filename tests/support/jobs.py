@@ -252,6 +252,8 @@ class Dispatches(Job, queue=QUEUE, executor="process", timeout=20, max_attempts=
             return str(await ctx.manager.dispatch(Add(a=1, b=2)))
         if self.how == "sync":
             return str(await asyncio.to_thread(lambda: Queue.dispatch(Add(a=1, b=2)).sync()))
+        if self.how == "many":
+            return " ".join(map(str, await Queue.dispatch_many([Add(a=1, b=2), Add(a=3, b=4)])))
         return str(await Queue.dispatch(Add(a=1, b=2)))
 
 

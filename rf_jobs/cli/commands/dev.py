@@ -65,6 +65,7 @@ def dev(session: Session, modules: tuple[str, ...], directory: Path, with_export
                 click.echo(f"note: redis_url from {other.origin} is not used; --redis-url would be", err=True)
             server = stack.enter_context(EmbeddedServer.start(directory, die_with_parent=True))
             session.override("jobs.redis_url", server.url)
+        session.override("jobs.scheduler.enabled", value=True)
         settings = session.settings
         as_json = session.json or settings.telemetry.log_format == "json"
         logs.set_up(verbose=session.verbose, as_json=as_json)

@@ -65,6 +65,7 @@ local function fire(i, m)
     return 'orphaned', ''
   end
   local refused = run ~= '' and dispatch(i)
+  if refused and expected == '' then return 'refused', refused end
   local late = expected ~= '' and math.max(0, NOW - number(m[3])) or 0
   if refused == 'unique' then
     redis.call('HINCRBY', key, 'overlaps', 1)

@@ -30,6 +30,11 @@ for _, key in ipairs(keys) do
 end
 carry(P .. 'schedulers')
 carry(P .. 'live')
+for _, name in ipairs(redis.call('ZRANGE', P .. 'schedules', 0, -1)) do
+  local seen = tonumber(redis.call('HGET', P .. 'schedule:' .. name, 'seen') or '')
+  if seen then redis.call('HSET', P .. 'schedule:' .. name, 'seen', int(seen + by)) end
+end
+redis.call('PUBLISH', P .. 'schedules:sooner', '')
 if ARGV[2] ~= '1' then
   carry(P .. 'workers')
   for _, worker in ipairs(redis.call('ZRANGE', P .. 'workers', 0, -1)) do

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db import connection
 
+import rf_jobs.contrib.django.standalone  # noqa: F401 (for InProcess)
 from rf_jobs import Job, JobContext
 from tests.contrib.site.models import Order
 
@@ -26,3 +27,8 @@ class Backend(Job, queue="site", max_attempts=1):
             cursor.execute("SELECT pg_backend_pid()")
             pid: int = cursor.fetchone()[0]
             return pid
+
+
+class InProcess(Job, queue="site", max_attempts=1, executor="process"):
+    def handle(self, ctx: JobContext) -> int:
+        return Order.objects.count()

@@ -10,13 +10,13 @@ from django.urls import path
 
 from rf_jobs import Queue
 from rf_jobs.contrib.django import dispatch, dispatch_on_commit, manager, outbox
-from tests.contrib.site.jobs import CountOrders, CountOrdersAsync
+from tests.contrib.site.jobs import CountOrders, CountOrdersAsync, InProcess
 from tests.contrib.site.models import Order
 
 
 def order(request: HttpRequest, number: int) -> JsonResponse:
     """Dispatches in every way; ``?fail`` rolls back what is in the transaction."""
-    ids = {"now": dispatch(CountOrders()).sync(), "default": Queue.dispatch(CountOrders()).sync()}
+    ids = {"now": dispatch(InProcess()).sync(), "default": Queue.dispatch(CountOrders()).sync()}
     try:
         with transaction.atomic():
             Order.objects.create(number=number)
