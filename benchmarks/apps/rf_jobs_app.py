@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from benchmarks.apps.agent import Enqueuer, Stamps, redis_url, serve
-from rf_jobs import Job, JobContext, QueueManager
+from rf_jobs import Job, JobContext, QueueManager, Rate
 from rf_jobs.telemetry import telemetry
 
 QUEUE = "bench"
@@ -30,6 +30,20 @@ class Stamp(Job, name="stamp", queue=QUEUE):
 
 class Payload(Job, name="payload", queue=QUEUE):
     body: str
+
+    async def handle(self, ctx: JobContext) -> None:
+        """Nothing."""
+
+
+class Bounded(Job, name="bounded", queue=QUEUE, concurrency=50_000):
+    """A limit that never binds."""
+
+    async def handle(self, ctx: JobContext) -> None:
+        """Nothing."""
+
+
+class Rated(Job, name="rated", queue=QUEUE, rate=Rate(100_000, per=0.25)):
+    """A rate that never binds."""
 
     async def handle(self, ctx: JobContext) -> None:
         """Nothing."""

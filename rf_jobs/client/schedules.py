@@ -17,6 +17,7 @@ from rf_jobs.words.ids import new_id
 from rf_jobs.words.timing import Duration, now_ms
 
 TRIES = 5
+Page = list[ScheduleInfo]
 
 
 def put_of(name: str, definition: Definition, now: int) -> Put:
@@ -68,7 +69,7 @@ class Schedules:
             )
         return reply > 0
 
-    async def list(self, offset: int = 0, limit: int = 100) -> list[ScheduleInfo]:
+    async def list(self, offset: int = 0, limit: int = 100) -> Page:
         """A page of schedules, the next to run first; those that do not run come last."""
         if offset < 0 or limit < 1:
             raise InvalidOption(

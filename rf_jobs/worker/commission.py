@@ -96,11 +96,13 @@ class Starter:
             if not (here and Path(here).samefile(Path.cwd())):
                 here = ""
         self._here = here
+        # The working directory comes first on the path only when ours are loaded: it may well have a queue.py or an email.py.
+        self._flags = [] if Path(__file__).parents[2] == Path.cwd() else ["-P"]
 
     def start(self, module: str, *arguments: str, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         """Run ``module`` with these arguments and file descriptors; ``SIGNALS`` are blocked in it until it unblocks them, so
         that none kills it before there is somebody to hear. Raises ``OSError``."""
-        command = [sys.executable, "-m", module, *arguments]
+        command = [sys.executable, *self._flags, "-m", module, *arguments]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             here = self._here if self._here and Path(self._here).is_dir() else None

@@ -151,6 +151,17 @@ async def test_a_link_that_was_moved_is_followed(manager: QueueManager, tmp_path
         assert await version(manager) == "second"
 
 
+async def test_files_that_are_called_as_the_librarys_are_do_not_stop_a_child(
+    manager: QueueManager, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "one")
+    for name in ("logging", "socket", "redis"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('an application has such files')\n")
+    async with supervised(manager, tmp_path, "--http-port", "0", script=True) as worker:
+        assert await version(manager) == "one"
+        await worker.shows("/readyz", "^ok$")
+
+
 async def test_quiet_takes_no_more_jobs_and_lets_run_what_runs(manager: QueueManager, tmp_path: Path) -> None:
     deploy(tmp_path, "one")
     async with supervised(manager, tmp_path, "--http-port", "0") as worker:

@@ -23,6 +23,7 @@ from rf_jobs import (
     QueueManager,
     Scheduler,
     SchedulerError,
+    Schedules,
     ScheduleState,
     SerializationError,
     UnknownSchedule,
@@ -36,6 +37,7 @@ from rf_jobs.core.schedules import Firing
 from rf_jobs.model.sealing import Encrypted
 from rf_jobs.store.schedule_calls import ORPHAN_MS, Tick
 from rf_jobs.sync import QueueManager as SyncManager
+from rf_jobs.sync import SyncSchedules
 from rf_jobs.testing.clock import Clock
 from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settings
 from rf_jobs.words.recurrence import tick_id
@@ -459,6 +461,23 @@ async def test_the_newest_code_that_lives_is_right(redis_url: str, manager: Queu
         assert await payload() == 1
 
 
+async def test_a_scheduler_without_a_manager_makes_one(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RF_JOBS_REDIS_URL", redis_url)
+    monkeypatch.setenv("RF_JOBS_SCHEDULER_TIMEZONE", "Asia/Tokyo")
+    scheduler = Scheduler()
+    scheduler.schedule("@daily").job(Tick2())
+    async with scheduler:
+        manager = scheduler.manager
+        assert (await manager.schedules.get("tick")).timezone == "Asia/Tokyo"
+    assert manager.store.closed
+    broken = Scheduler()
+    broken.schedule("@daily")
+    with pytest.raises(SchedulerError, match="has no job"):
+        async with broken:
+            pass
+    assert broken.manager.store.closed
+
+
 async def test_modules_may_have_schedulers(manager: QueueManager) -> None:
     found = Scheduler(timezone="Europe/Paris")
     found.schedule("0 3 * * *").job(Tick2()).name("from-a-module")
@@ -614,6 +633,13 @@ async def test_a_scheduler_that_cannot_start_says_why(manager: QueueManager) -> 
 
 
 # --- from code without a loop; with keys ----------------------------------------------------------------------------------
+
+
+def test_the_synchronous_twin_has_the_same_names() -> None:
+    def names(kind: type) -> set[str]:
+        return {name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")}
+
+    assert names(SyncSchedules) == names(Schedules)
 
 
 def test_the_synchronous_twin(redis_url: str) -> None:

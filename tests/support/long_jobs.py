@@ -46,10 +46,10 @@ class Blocked(Job, queue=QUEUE, timeout=4, backoff=0):
             time.sleep(0.05)  # noqa: ASYNC251 (that is the point)
 
 
-class ExtendsInProcess(Job, queue=QUEUE, executor="process", timeout=1, max_attempts=1):
+class ExtendsInProcess(Job, queue=QUEUE, executor="process", timeout=3, max_attempts=1):
     async def handle(self, ctx: JobContext) -> str:
         await ctx.extend(10)
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)
         return "in time"
 
 

@@ -7,6 +7,7 @@ import contextlib
 import re
 import signal
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -140,8 +141,10 @@ async def supervised(
     env: dict[str, str] = OFF,
     here: Path | None = None,
     sets_from_file: bool = False,
+    script: bool = False,
 ) -> AsyncGenerator[Supervised]:
-    """A supervisor with the module ``told`` of the folder ``here``; in the end it is stopped and must exit with 0."""
+    """A supervisor with the module ``told`` of the folder ``here``; in the end it is stopped and must exit with 0. ``script``
+    starts it by the script that is installed, as users do."""
     here = here or folder
     command = rf_jobs(
         "worker", "told", "--redis-url", manager.settings.jobs.redis_url, "--lease-seconds", "3", "--grace-seconds", "0.5",
@@ -149,6 +152,8 @@ async def supervised(
     )  # fmt: skip
     if "--set" not in options and not sets_from_file:
         command += ["--queues", QUEUE]
+    if script:
+        command[:3] = [str(Path(sys.executable).with_name("rf-jobs"))]
     with process(*command, log=folder / "log", env={**env, "PWD": str(here)}, cwd=here) as program:
         yield Supervised(program, manager, folder / "log")
         if program.poll() is None:

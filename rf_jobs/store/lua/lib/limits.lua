@@ -55,12 +55,19 @@ local function tokens(ref, limit)
   end
   -- Sliding window: the times of the last starts, the newest first.
   local key = P .. 'starts:' .. ref
-  local oldest = tonumber(redis.call('LINDEX', key, -1) or '')
-  while oldest and oldest <= NOW - limit.per do
-    redis.call('RPOP', key)
-    oldest = tonumber(redis.call('LINDEX', key, -1) or '')
+  local over = NOW - limit.per
+  local n = redis.call('LLEN', key)
+  if n > 0 and number(redis.call('LINDEX', key, -1)) <= over then -- halves it: the first that is too old
+    local low, high = 0, n - 1
+    while low < high do
+      local mid = math.floor((low + high) / 2)
+      if number(redis.call('LINDEX', key, mid)) <= over then high = mid else low = mid + 1 end
+    end
+    n = low
+    if n == 0 then redis.call('UNLINK', key) else redis.call('LTRIM', key, 0, n - 1) end
   end
-  return math.max(0, limit.rate - redis.call('LLEN', key)), oldest and oldest + limit.per or NOW + limit.per
+  local oldest = tonumber(redis.call('LINDEX', key, -1) or '')
+  return math.max(0, limit.rate - n), oldest and oldest + limit.per or NOW + limit.per
 end
 
 -- What is free of a limit: {free, at = when a rate frees more (nil where only the end of a job does), ids = {}}
