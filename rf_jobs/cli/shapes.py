@@ -78,6 +78,9 @@ def job(record: JobRecord, *, payload: bool = False, whole: bool = False) -> dic
         "reason": record.reason,
         "tags": list(record.tags),
         "trace_id": record.trace_id,
+        "batch": record.batch or None,
+        "chain": record.chain or None,
+        "held_by": record.held_by or None,
         "cancel_requested": record.cancel_requested,
         "last_error": None if last is None else {"type": last.type, "message": last.message},
     }

@@ -44,6 +44,8 @@ class Extra:
     """Between its parent and those that wait for that."""
     last: bool = False
     """Behind the last step of its chain."""
+    followed: bool = False
+    """Whether others of its group wait for it."""
     conversation: str = ""
 
 
@@ -78,7 +80,7 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None, k
     if extra is not None:
         asked.r = extra.slot
         asked.b = extra.group
-        asked.n, asked.e = extra.next, extra.last
+        asked.n, asked.e, asked.k = extra.next, extra.last, extra.followed
         if extra.parents:
             asked.d = Depends(list(extra.parents), extra.on_failure)
     return options.encode(asked)

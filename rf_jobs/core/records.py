@@ -114,6 +114,14 @@ class JobRecord:
     """How far a request to stop it has come; None where nobody asked."""
     was_delayed: bool = False
     """Whether it was dispatched to run later."""
+    batch: str = ""
+    """Id of the batch that it belongs to, itself or by its chain."""
+    chain: str = ""
+    """Id of the chain that it is a step of."""
+    held_by: str = ""
+    """What keeps it from starting: a limit, ``name`` or ``name/key``; or ``!`` and a pause, ``!class:<name>`` or ``!key:<tag>``."""
+    unique_lock: str = ""
+    """The unique lock that it asked for, as the store names it."""
 
     @property
     def last_error(self) -> AttemptError | None:
@@ -233,6 +241,10 @@ def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRe
         cancel_requested="cancel" in meta,
         cancellation=cancellation_of(meta, place.state),
         was_delayed=bool(letter and letter.due > letter.at),
+        batch=letter.bat if letter else "",
+        chain=letter.chn if letter else "",
+        held_by=meta.get("held", ""),
+        unique_lock=next((word[1:] for word in meta.get("links", "").split() if word.startswith("u")), ""),
     )
 
 

@@ -19,14 +19,15 @@ class NewBatch:
     fields: Mapping[str, str | bytes]
 
 
-def open_batches(batches: Sequence[NewBatch]) -> Call[bool]:
-    """Make them, outer ones first. Answers False where the first is there already, completely dispatched."""
+def open_batches(batches: Sequence[NewBatch]) -> Call[str]:
+    """Make them, outer ones first. Answers ``known`` where the first is there already, completely dispatched; or what its outer
+    batch is that takes no more members; else ''."""
     args: list[Arg] = []
     for batch in batches:
         args += (batch.id, batch.outer, len(batch.fields))
         for name, value in batch.fields.items():
             args += (name, value)
-    return Call("dispatch", args, bool, "batch_open")
+    return Call("dispatch", args, text, "batch_open")
 
 
 def seal(commands: Commands, ids: Sequence[str]) -> Call[None]:

@@ -71,6 +71,7 @@ KEYS: tuple[Key, ...] = (
     Key("parents:<id>", "set", "jobs and batches that a blocked job still waits for", "until it waits no more"),
     Key("dependents:<id>", "set", "ids of blocked jobs that wait for this job or batch", "until it is over"),
     Key("inputs:<id>", "hash", "by their ids: what the jobs that it waited for returned, as JSON", "with the job"),
+    Key("ended:<id>", "string", "`<state> <result>` of a job that others of its group wait for and that was over before all of it was there", "a quarter of an hour"),
     Key("undone:<id>", "set", "ids of jobs that ended because of this one: they wait for it again when it is replayed", "as dead letters"),
     Key("batch:<id>", "hash", "a batch or a chain: kind, name, state, total, created, sealed, finished, links, its callbacks until they are due (then, catch, finally: JSON), when each was fired, first_failed, cancelled (why), last (a chain's last step)", "batch_keep_seconds after its end"),
     Key("pending:<batch>", "set", "members that have not ended: jobs, and inner batches", "until they have"),

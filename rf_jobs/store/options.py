@@ -55,6 +55,8 @@ class Options(msgspec.Struct, omit_defaults=True):
     """Between its parent and those that wait for that."""
     e: bool = False
     """Behind the last step of its chain."""
+    k: bool = False
+    """Others of its group wait for it, and may be yet to come."""
     m: int = 0
     """For how long its id is remembered, in ms, also when its job is gone: it comes from an outbox."""
 

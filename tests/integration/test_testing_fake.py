@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import assert_type
 from unittest.mock import ANY
 from uuid import UUID, uuid4
 
@@ -30,7 +31,7 @@ from rf_jobs import (
     events,
 )
 from rf_jobs.sync import QueueManager as BlockingManager
-from rf_jobs.testing import FakeQueue, inline
+from rf_jobs.testing import Dispatched, FakeQueue, inline
 
 
 class SendMail(Job, queue="emails", tags=["mail"]):
@@ -261,8 +262,10 @@ async def some() -> FakeQueue:
 
 async def test_what_fits_is_answered() -> None:
     queue = await some()
-    [mail] = queue.assert_dispatched(SendMail, to="a@b.c")
+    [mail] = assert_type(queue.assert_dispatched(SendMail, to="a@b.c"), list[Dispatched[SendMail]])
     assert mail.job.subject == "Hello"
+    assert_type(queue.assert_dispatched(SendMail(to="a@b.c"))[0].job, SendMail)
+    assert_type(queue.dispatched(Resize, lambda one: one.job.width > 1)[0].job.width, int)
     assert len(queue.assert_dispatched(SendMail)) == 2
     queue.assert_dispatched(SendMail, times=2)
     queue.assert_dispatched(SendMail(to="a@b.c"), times=1)

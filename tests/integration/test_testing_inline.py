@@ -25,6 +25,7 @@ from rf_jobs import (
     JobTimeout,
     Middleware,
     Queue,
+    QueueManager,
     Retry,
     SerializationError,
     Snooze,
@@ -33,7 +34,7 @@ from rf_jobs import (
     configure,
     events,
 )
-from rf_jobs.testing import InlineQueue, inline
+from rf_jobs.testing import InlineQueue, drain, inline
 from tests.support.jobs import Add, Dynamic, Fails, Filtered, Hook, InThread, Odd, Slow, SlowThread
 
 tenant: ContextVar[str] = ContextVar("tenant", default="")
@@ -309,3 +310,38 @@ async def test_a_dispatch_that_is_cancelled_cancels_its_job() -> None:
             async with asyncio.timeout(0.05):
                 await Queue.dispatch(Slow())
         assert queue.ran(queue.ids[0]).state is State.READY
+
+
+BEHAVIOURS: dict[str, Job] = {
+    "returns": Add(a=1, b=2),
+    "third time": Fails(until=3),
+    "never": Fails(),
+    "retry": Says(do="retry"),
+    "snooze": Says(do="snooze"),
+    "discard": Says(do="discard"),
+    "fail": Says(do="fail"),
+    "odd result": Says(do="odd result"),
+    "retry_on": Filtered(error="os"),
+    "not in retry_on": Filtered(error="value"),
+    "discard_on": Filtered(error="key"),
+    "exits": Odd(what="exit"),
+    "huge message": Odd(what="huge"),
+    "no message": Odd(what="unprintable"),
+    "cancels itself": Odd(what="cancelled"),
+    "timeout": Slow(),
+    "broken backoff": Dynamic(attempts=2, policy="broken"),
+    "own attempts": Dynamic(attempts=4),
+}
+
+
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+async def test_a_job_ends_as_in_a_worker(behaviour: str, redis_url: str) -> None:
+    with inline(raise_errors=False) as queue:
+        ran = queue.ran(await Queue.dispatch(BEHAVIOURS[behaviour]))
+    async with QueueManager(redis_url) as manager:
+        job_id = await manager.dispatch(BEHAVIOURS[behaviour])
+        await drain(manager, with_scheduled=True, raise_errors=False, until=8 * 86_400)
+        record = await manager.job(job_id)
+    assert (ran.state, ran.attempt, ran.result) == (record.state, record.attempt, record.result)
+    if ran.state is not State.COMPLETED:
+        assert ran.reason == record.reason

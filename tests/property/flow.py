@@ -132,7 +132,7 @@ class Flow:
 
     def open(self, *, outer: str = "", **fields: str) -> str:
         batch = self.new_id()
-        assert self.run(batch_calls.open_batches([self.new_batch(batch, outer, **fields)]))
+        assert self.run(batch_calls.open_batches([self.new_batch(batch, outer, **fields)])) == ""
         return batch
 
     def new_batch(self, batch: str, outer: str = "", **fields: str) -> NewBatch:

@@ -20,7 +20,7 @@ def keys() -> None:
 
 @keys.command("new")
 @click.option("--id", "key_id", help="What to call it.  [default: today's date and four digits]")
-@common(server=False)
+@common()
 def new(session: Session, key_id: str | None) -> None:
     """Print a fresh key. It is kept nowhere: put it where the others are, such as encryption_keys in [jobs.security].
 

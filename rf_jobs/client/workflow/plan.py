@@ -77,8 +77,10 @@ def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]
             _add(plan, member, Place(own, own, "", place.after), (*inside, group))
         return
     after = place.after
-    for step in group.members:
+    for at, step in enumerate(group.members):
         after = (_add(plan, step, Place(own, place.batch, own, after), (*inside, group)),)
+        if at < len(group.members) - 1 and not isinstance(step, (Batch, Chain)):
+            plan.jobs[-1][1].more().followed = True
     planned.last = after[0]
 
 

@@ -20,7 +20,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.store import batch_calls
 from rf_jobs.store.batch_calls import NewBatch
-from rf_jobs.words.errors import BatchClosed, InvalidOption
+from rf_jobs.words.errors import BatchClosed, InvalidOption, JobNotFound
 
 _json = msgspec.json.Encoder()
 
@@ -47,10 +47,9 @@ class GroupSender:
     async def add(self, members: Sequence[Member], batch: str) -> list[UUID]:
         """More members for a batch that is there. Raises ``BatchClosed``."""
         plan = plan_members(list(members), Place(batch, batch, "", ()))
-        said = await self._send(plan)
-        for code, detail in said:
+        for code, detail in await self._send(plan):
             if code == "batch":
-                raise BatchClosed(f"batch {batch} is {detail}; nothing can be added to it")
+                raise _closed(batch, detail)
         return [choices.id for _, choices in plan.jobs if choices.id is not None]
 
     async def _send(self, plan: Plan) -> list[Said]:
@@ -59,8 +58,11 @@ class GroupSender:
         async def send() -> list[Said]:
             items = [self._preparer.prepare(job, choices) for job, choices in plan.jobs]
             opened = [self.opened(planned) for planned in plan.groups]
-            if opened and not await store.run(batch_calls.open_batches(opened)):
-                return []  # all of it is there already
+            await self._know(plan)
+            if opened and (state := await store.run(batch_calls.open_batches(opened))):
+                if state == "known":
+                    return []  # all of it is there already
+                raise _closed(opened[0].outer, state)
             items = await self._offload.store_large(items)
             said = await self._coalescer.send_all(items)
             if opened:
@@ -69,6 +71,24 @@ class GroupSender:
 
         said: list[Said] = await self._middleware.batch(len(plan.jobs), send)
         return said
+
+    async def _know(self, plan: Plan) -> None:
+        """Raise ``JobNotFound`` for parents that are neither in the plan nor in the store."""
+        mine = {str(choices.id) for _, choices in plan.jobs} | {str(planned.group.id) for planned in plan.groups}
+        asked = dict.fromkeys(each for _, choices in plan.jobs if choices.extra is not None for each in choices.extra.parents)
+        others = [each for each in asked if each not in mine]
+        if not others:
+            return
+        exists = self._lifecycle.store.commands.exists
+        found = await self._lifecycle.store.run_many(
+            [exists(family, each) for each in others for family in ("job", "batch")]
+        )
+        for at, each in enumerate(others):
+            if not found[2 * at] and not found[2 * at + 1]:
+                raise JobNotFound(
+                    f"depends_on names {each}, and no such job, batch or chain is known: it was never dispatched here, or"
+                    " retention has removed it; nothing was dispatched"
+                )
 
     def opened(self, planned: PlannedGroup) -> NewBatch:
         """A group as the store takes it. Raises as a dispatch of its callbacks does."""
@@ -109,3 +129,7 @@ class GroupSender:
         self._offload.check(item)
         draft = item.draft
         return draft.id, draft.queue, str(draft.priority), name, draft.data.decode()
+
+
+def _closed(batch: str, state: str) -> BatchClosed:
+    return BatchClosed(f"batch {batch} is {state}; nothing can be added to it")

@@ -1,9 +1,15 @@
 -- Makes batches, before their members are dispatched. Safe to send twice.
 -- ARGV: for each batch: id, its outer batch or '', n, then n times: field, value.
--- Reply: 1, or 0 where the first of them is there already and its dispatch is complete.
+-- Reply: '', 'known' where the first of them is there already and its dispatch is complete, or what its outer batch is that takes
+-- no more members: unknown, cancelled, or its state.
 local i = 1
-local complete = redis.call('HGET', P .. 'batch:' .. ARGV[1], 'sealed')
-if complete then return 0 end
+if redis.call('HEXISTS', P .. 'batch:' .. ARGV[1], 'sealed') == 1 then return 'known' end
+if ARGV[2] ~= '' and redis.call('EXISTS', P .. 'batch:' .. ARGV[1]) == 0 then
+  local b = redis.call('HMGET', P .. 'batch:' .. ARGV[2], 'state', 'cancelled')
+  if not b[1] then return 'unknown' end
+  if b[2] then return 'cancelled' end
+  if b[1] ~= 'running' then return b[1] end
+end
 while i <= #ARGV do
   local id, outer, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local key = P .. 'batch:' .. id
@@ -20,4 +26,4 @@ while i <= #ARGV do
   end
   i = i + 3 + 2 * n
 end
-return 1
+return ''

@@ -8,8 +8,10 @@ for i = 10, #ARGV do
     redis.call('HSET', P .. 'meta:' .. ARGV[i], 'attempt', 0, 'crashes', 0)
     redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'exp', 'undone')
     note(ARGV[i], 'replayed', '')
+    redis.call('UNLINK', P .. 'parents:' .. ARGV[i]) -- of one that ended because of them: it does without
     local links = meta_of(ARGV[i], 'links')[1]
     if links then
+      relock(ARGV[i], links)
       WORK[#WORK + 1] = {'reopen', ARGV[i], links}
       WORK[#WORK + 1] = {'again', ARGV[i]}
     end

@@ -5,6 +5,7 @@
 --     d  {p = parents, f = if one fails: cancel, run or dead}     b  batch
 --     r  {k = name, n = how many, p = per ms, o = delay, raise or drop}
 --     n  it comes between its one parent and those that wait for that      e  it comes behind its chain's last step
+--     k  others of its group, which may be yet to come, wait for it
 --     m  ms for which the id is remembered, also when its job is gone: it is the row of an outbox, which may send it again
 -- Answers with the ids that are new, and with a flat list of what is to be said of others: index, code, detail.
 
@@ -51,14 +52,14 @@ local function take_slot(r, at)
   local key = P .. 'slots:' .. r.k
   redis.call('LPUSH', key, int(at))
   redis.call('LTRIM', key, 0, r.n - 1)
-  redis.call('PEXPIRE', key, int(at - NOW + r.p))
+  redis.call('PEXPIRE', key, int(math.max(at - NOW + r.p, redis.call('PTTL', key))))
 end
 
 -- What stands in a dispatch's way that can't be helped; nil where nothing does.
 local function obstacle(opts)
   if opts.d then
     for _, parent in ipairs(opts.d.p) do
-      if redis.call('EXISTS', P .. 'job:' .. parent, P .. 'batch:' .. parent) == 0 then return 'no_parent', parent end
+      if not is_known(parent) then return 'no_parent', parent end
     end
   end
 end
@@ -73,17 +74,19 @@ end
 
 -- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
 local function wait_for(queue, id, class, d, due)
-  local waits, failed, state = behind(id, d.p, d.f)
+  local waits, failed, how = behind(id, d.p, d.f)
   redis.call('SADD', P .. 'extras', id)
-  if failed then
-    many('SADD', P .. 'parents:' .. id, d.p)
-    undone_by(failed, id, redis.call('EXISTS', P .. 'batch:' .. failed) == 0)
-    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed .. ' ' .. state)
+  redis.call('HSET', P .. 'meta:' .. id, 'onfail', d.f)
+  if failed[1] then
+    many('SADD', P .. 'parents:' .. id, waits)
+    many('SADD', P .. 'parents:' .. id, failed)
+    undone_by(failed[1], id)
+    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed[1] .. ' ' .. how)
     return 'over'
   end
   if #waits == 0 then return nil end
   many('SADD', P .. 'parents:' .. id, waits)
-  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked', 'onfail', d.f)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked')
   if due then redis.call('HSET', P .. 'meta:' .. id, 'due', int(due)) end
   redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
   count(queue, 'blocked', 1)
@@ -164,7 +167,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
     opts.d = {p = {redis.call('HGET', P .. 'batch:' .. opts.b, 'last') or ''}, f = 'cancel'}
   end
   local fresh, said, deferred = {}, {}, nil
-  local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '')
+  local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '') .. (opts.k and ' k' or '')
   local shut = opts and opts.b and closed(opts.b)
   local special = opts and (opts.u or opts.d or opts.r or shut)
   local members = {}
@@ -176,12 +179,17 @@ local function admit(queue, priority, due, valid, opts, jobs)
     local id, mine = jobs[i], due
     local at = (i + 1) / 2
     local code, detail
-    local again = opts and opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
+    local again = opts and (opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
+      or opts.k and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
     if special and not again and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
       if shut then code, detail = 'batch', shut else code, detail, mine = prepare(queue, id, opts, due) end
     end
     if REFUSED[code] then
       if code == 'unique' then count(queue, 'deduplicated', 1) end
+      -- What a batch refuses before all of it was there will be missing, also when it runs again.
+      if code == 'batch' and detail == 'cancelled' and redis.call('HEXISTS', P .. 'batch:' .. opts.b, 'sealed') == 0 then
+        redis.call('HSET', P .. 'batch:' .. opts.b, 'abandoned', 1)
+      end
       say(at, code, detail)
     elseif not again and redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
       if opts and opts.m then redis.call('SET', P .. 'relayed:' .. id, '', 'PX', int(opts.m)) end
@@ -190,6 +198,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
       if priority ~= 1 then redis.call('HSET', mkey, 'priority', priority) end
       if valid ~= '' then redis.call('HSET', mkey, 'exp', int(NOW + tonumber(valid))) end
       if links and links ~= '' or opts and opts.d then redis.call('HSET', mkey, 'links', links, 'queue', queue, 'class', opts.c or '') end
+      if opts and opts.u and opts.u.m == 'done' then redis.call('HSET', mkey, 'lock', 'done') end
       local waits
       if opts and opts.b then members[#members + 1] = id end
       if opts and opts.d then

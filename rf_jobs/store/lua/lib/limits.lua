@@ -30,10 +30,16 @@ local function release(ref, n)
   return freed
 end
 
+-- Whether those that were let go have started is asked after so many ms: they may have been cancelled since, or stand in a
+-- queue that nobody serves, while others wait in vain.
+local LOOK_AGAIN = 5000
+
 -- A job stops running, for whatever reason: what it took of concurrency limits is free again.
 local function leave(id, links)
   for ref in string.gmatch(links, ' l(%S+)') do
-    if redis.call('SREM', P .. 'holders:' .. ref, id) == 1 then release(ref, 1) end
+    if redis.call('SREM', P .. 'holders:' .. ref, id) == 1 and release(ref, 1) == 1 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+      redis.call('ZADD', P .. 'timers', 'NX', int(NOW + LOOK_AGAIN), ref)
+    end
   end
 end
 
@@ -136,10 +142,13 @@ local function tick_timers()
       end
     elseif redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
       local limit = room_under(ref)
-      if limit.free > 0 then release(ref, math.min(limit.free, 500)) end
-      if limit.at and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-        redis.call('ZADD', P .. 'timers', int(math.max(limit.at, NOW + 1)), ref)
+      local freed = limit.free > 0 and release(ref, math.min(limit.free, 500)) or 0
+      local at = freed < limit.free and NOW or math.min(limit.at or math.huge, limit.free > 0 and NOW + LOOK_AGAIN or math.huge)
+      if at < math.huge and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+        redis.call('ZADD', P .. 'timers', int(math.max(at, NOW + 1)), ref)
       end
+    else
+      redis.call('SREM', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
     end
     head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
   end

@@ -9,6 +9,8 @@
 local STEPS, CHUNK = 2000, 500
 local retained -- how finished jobs are kept, as the script was told
 local admit_one -- admit.lua: dispatches one job
+local from_outbox = false -- whether what is done here was put on WORK by an earlier script
+local spent = 0 -- how many jobs were looked at
 local work = {}
 
 -- Takes a job from wherever it waits. Answers with the state it was in, nil where it does not wait.
@@ -48,30 +50,46 @@ local function unblock(queue, id, class, due)
   end
 end
 
--- The state in which a job or a batch has ended; nil where it has not.
+-- The state in which a job or a batch has ended; nil where it has not, or is not known.
 local function ended_as(id)
   local state = meta_of(id, 'state')[1]
   if state then return FAMILY[state] and state end
   local b = redis.call('HMGET', P .. 'batch:' .. id, 'finished', 'state', 'lenient')
-  return b[1] and ((b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead')
+  if b[1] then return (b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead' end
+  return string.match(redis.call('GET', P .. 'ended:' .. id) or '', '^%a+')
 end
 
--- Puts a job behind its parents. Answers with those that it has to wait for; or, where one has failed already and that counts,
--- with that one and its state, and the job waits for none.
+local function is_known(id)
+  return redis.call('EXISTS', P .. 'job:' .. id, P .. 'batch:' .. id, P .. 'ended:' .. id) > 0
+end
+
+-- Whether what is to be told of a job or a batch is out of date: it runs again, or has since ended in another way.
+local function is_stale(id, state)
+  if not from_outbox then return false end
+  local now = ended_as(id)
+  if now then return now ~= state end
+  return is_known(id)
+end
+
+local function take_input(id, parent, result)
+  if not result then return end
+  redis.call('HSET', P .. 'inputs:' .. id, parent, result)
+  redis.call('SADD', P .. 'extras', id)
+end
+
+-- Puts a job behind its parents. Answers with those that are not over, and with those that failed, if that counts, and how the
+-- first of these did.
 local function behind(id, parents, onfail)
-  local waits = {}
+  local waits, failed, how = {}, {}, nil
   for _, parent in ipairs(parents) do
-    local state = ended_as(parent)
+    local state = ended_as(parent) or not is_known(parent) and 'gone'
     if not state then
       waits[#waits + 1] = parent
     elseif state == 'completed' then
-      local result = redis.call('GET', P .. 'result:' .. parent)
-      if result then
-        redis.call('HSET', P .. 'inputs:' .. id, parent, result)
-        redis.call('SADD', P .. 'extras', id)
-      end
+      take_input(id, parent, redis.call('GET', P .. 'result:' .. parent) or
+        string.match(redis.call('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)'))
     elseif onfail ~= 'run' then
-      return waits, parent, state
+      failed[#failed + 1], how = parent, how or state
     end
   end
   for _, parent in ipairs(waits) do
@@ -80,14 +98,24 @@ local function behind(id, parents, onfail)
     if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
     redis.call('SADD', P .. 'dependents:' .. parent, id)
   end
-  return waits
+  return waits, failed, how
 end
 
--- Remembers that a job ended because of another, or of its batch.
-local function undone_by(by, id, lasting)
+-- Remembers, as long as that can run again, what ended because of a job or of a batch.
+local function undone_by(by, id)
+  local ttl = redis.call('PTTL', P .. 'batch:' .. by)
+  if redis.call('EXISTS', P .. 'job:' .. by) == 1 then redis.call('SADD', P .. 'extras', by) elseif ttl == -2 then return end
   redis.call('SADD', P .. 'undone:' .. by, id)
-  redis.call('HSET', P .. 'meta:' .. id, 'undone', by)
-  if lasting then redis.call('SADD', P .. 'extras', by) end
+  if ttl > 0 then redis.call('PEXPIRE', P .. 'undone:' .. by, ttl) end
+  if redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
+end
+
+-- A job that holds a lock until it is done runs again: so does its lock, unless an equal job has it by now.
+local function relock(id, links)
+  local unique = string.match(links, ' u(%S+)')
+  if unique and meta_of(id, 'lock')[1] == 'done' then
+    redis.call('SET', P .. 'unique:' .. unique, id .. ' done ' .. int(NOW), 'NX')
+  end
 end
 
 -- A job ends without having run, because of what happened to another.
@@ -101,24 +129,23 @@ end
 
 -- One parent of a blocked job has ended.
 local function parent_over(child, parent, state, result)
-  local m = meta_of(child, 'state', 'queue', 'class', 'onfail', 'due')
-  if m[1] ~= 'blocked' or not m[2] or redis.call('SREM', P .. 'parents:' .. child, parent) == 0 then return end
+  local m = meta_of(child, 'state', 'queue', 'class', 'onfail', 'due', 'undone')
+  if not m[2] or m[1] ~= 'blocked' and not m[6] or redis.call('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
-    if not take_waiting(m[2], child) then return end
     redis.call('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
-    undone_by(parent, child, redis.call('EXISTS', P .. 'batch:' .. parent) == 0)
+    if m[6] or not take_waiting(m[2], child) then return end
+    undone_by(parent, child)
     end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', parent .. ' ' .. state)
     return
   end
-  if result then
-    redis.call('HSET', P .. 'inputs:' .. child, parent, result)
-    redis.call('SADD', P .. 'extras', child)
-  end
+  take_input(child, parent, result)
+  if m[6] then return end -- it has ended because of another, and may be back
   if redis.call('SCARD', P .. 'parents:' .. child) == 0 then unblock(m[2], child, m[3] or '', tonumber(m[5] or '')) end
 end
 
 -- {'over', id, state, links, result}: a job or a batch has ended.
 function work.over(id, state, links, result)
+  if is_stale(id, state) then return end
   local schedule = string.match(links, ' s(%S+)')
   if schedule and redis.call('EXISTS', P .. 'schedule:' .. schedule) == 1 then
     redis.call('HSET', P .. 'schedule:' .. schedule, 'outcome', state, 'ended', int(NOW))
@@ -131,12 +158,19 @@ function work.over(id, state, links, result)
   end
   if string.find(links, ' k', 1, true) then
     local key = P .. 'dependents:' .. id
-    for _, child in ipairs(redis.call('SPOP', key, CHUNK)) do parent_over(child, id, state, result) end
+    local children = redis.call('SPOP', key, CHUNK)
+    for _, child in ipairs(children) do parent_over(child, id, state, result) end
+    spent = spent + #children
     if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over', id, state, ' k', result} end
   end
   -- After those: what its batch cancels then, it cancels for another reason.
   local batch = string.match(links, ' b(%S+)')
-  if batch then WORK[#WORK + 1] = {'member', batch, id, state} end
+  if not batch then return end
+  WORK[#WORK + 1] = {'member', batch, id, state}
+  if string.find(links, ' k', 1, true) and redis.call('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
+    -- Those that wait for it may be yet to come, and it be gone by then.
+    redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. (result or ''), 'PX', 900000)
+  end
 end
 
 -- Dispatches a batch's callbacks, each at most once in its life.
@@ -161,17 +195,21 @@ function work.doom(batch, reason, stop)
       if stop ~= '1' then undone_by(batch, id) end
       end_waiting('cancelled', m[2], id, m[3] or '', reason)
     elseif redis.call('EXISTS', inner) == 1 then
-      if stop ~= '1' then redis.call('SADD', P .. 'undone:' .. batch, id) end
-      WORK[#WORK + 1] = {'stop', id, reason, stop}
+      if stop ~= '1' then undone_by(batch, id) end
+      WORK[#WORK + 1] = {'stop', id, reason, stop, batch}
     end
   end
+  spent = spent + #doomed
   if #doomed == CHUNK then WORK[#WORK + 1] = {'doom', batch, reason, stop} end
 end
 
--- Nothing of a batch that waits is to run.
-function work.stop(batch, reason, stop)
+-- {'stop', batch, reason, stop, outer}: nothing of a batch that waits is to run.
+function work.stop(batch, reason, stop, outer)
   local key = P .. 'batch:' .. batch
-  if redis.call('HGET', key, 'finished') or (redis.call('HSETNX', key, 'cancelled', reason) == 0 and stop ~= '1') then return end
+  if from_outbox and outer and redis.call('HEXISTS', P .. 'batch:' .. outer, 'cancelled') == 0 then return end -- it runs again
+  if redis.call('HEXISTS', key, 'finished') == 1 then return end
+  if stop == '1' then redis.call('HSET', key, 'stopped', int(NOW)) end
+  if redis.call('HSETNX', key, 'cancelled', reason) == 0 and stop ~= '1' then return end
   redis.call('SUNIONSTORE', P .. 'doomed:' .. batch, P .. 'pending:' .. batch)
   work.doom(batch, reason, stop)
 end
@@ -196,7 +234,7 @@ end
 
 -- A member of a batch has ended.
 function work.member(batch, id, state)
-  if redis.call('SREM', P .. 'pending:' .. batch, id) == 0 then return end
+  if is_stale(id, state) or redis.call('SREM', P .. 'pending:' .. batch, id) == 0 then return end
   if state ~= 'completed' then
     local key = P .. 'batch:' .. batch
     redis.call('SADD', P .. 'failed:' .. batch, id)
@@ -212,22 +250,22 @@ function work.free(ref)
 end
 
 -- What ended because of `by`, a job or a batch that runs again, is to run again too: ready, or behind those that it still waits
--- for. Behind one that has failed itself it stays as it is, until that runs again.
+-- for. Behind one that has failed itself it stays as it is, until that runs again. Answers False where that is `by`.
 local function restore(child, by)
-  local m = meta_of(child, 'queue', 'links', 'state', 'class', 'undone')
+  local m = meta_of(child, 'queue', 'links', 'state', 'class', 'undone', 'onfail')
   local queue, family = m[1], m[3] == 'dead' and 'dead' or 'cancelled'
-  if m[5] ~= by or not queue or not redis.call('ZSCORE', P .. family .. ':' .. queue, child) then return end
-  local parents = redis.call('SMEMBERS', P .. 'parents:' .. child)
-  local waits, failed = behind(child, parents, 'cancel')
-  if failed then
-    redis.call('SADD', P .. 'undone:' .. failed, child)
-    redis.call('SADD', P .. 'extras', failed)
-    redis.call('HSET', P .. 'meta:' .. child, 'undone', failed)
-    return
+  if m[5] ~= by or not queue or not redis.call('ZSCORE', P .. family .. ':' .. queue, child) then return true end
+  local waits, failed = behind(child, redis.call('SMEMBERS', P .. 'parents:' .. child), m[6] or 'cancel')
+  redis.call('UNLINK', P .. 'parents:' .. child)
+  if failed[1] then
+    many('SADD', P .. 'parents:' .. child, waits)
+    many('SADD', P .. 'parents:' .. child, failed)
+    undone_by(failed[1], child)
+    return failed[1] ~= by
   end
   redis.call('ZREM', P .. family .. ':' .. queue, child)
-  redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel')
-  redis.call('UNLINK', P .. 'parents:' .. child)
+  redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel', 'held')
+  relock(child, m[2] or '')
   count(queue, family == 'dead' and 'replayed' or 'restored', 1)
   effect('restored', queue, child, m[4] or '', by)
   if #waits > 0 then
@@ -239,20 +277,23 @@ local function restore(child, by)
   end
   WORK[#WORK + 1] = {'reopen', child, m[2] or ''}
   WORK[#WORK + 1] = {'again', child}
+  return true
 end
 
 -- {'again', id}: a job, or a batch, runs again.
 function work.again(id)
-  local key = P .. 'undone:' .. id
-  for _, child in ipairs(redis.call('SPOP', key, CHUNK)) do
+  local key, more = P .. 'undone:' .. id, true
+  local undone = redis.call('SPOP', key, CHUNK)
+  spent = spent + #undone
+  for _, child in ipairs(undone) do
     if redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
       redis.call('HDEL', P .. 'batch:' .. child, 'cancelled')
       WORK[#WORK + 1] = {'again', child}
-    else
-      restore(child, id)
+    elseif not restore(child, id) then
+      more = false -- it has failed again
     end
   end
-  if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'again', id} end
+  if more and redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'again', id} end
 end
 
 -- Its batch waits for it again.
@@ -262,7 +303,12 @@ function work.reopen(id, links)
   if not batch or redis.call('SREM', P .. 'failed:' .. batch, id) == 0 then return end
   redis.call('SADD', P .. 'pending:' .. batch, id)
   redis.call('HDEL', key, 'cancelled', 'stopped')
+  redis.call('UNLINK', P .. 'doomed:' .. batch)
   WORK[#WORK + 1] = {'again', batch}
+  if from_outbox then -- it may have ended before it was told that it runs again
+    local state = ended_as(id) or not is_known(id) and 'cancelled'
+    if state then WORK[#WORK + 1] = {'member', batch, id, state} end
+  end
   if redis.call('HDEL', key, 'finished') == 0 then return end
   redis.call('HSET', key, 'state', 'running')
   redis.call('ZADD', P .. 'batches:open', int(NOW), batch)
@@ -274,7 +320,7 @@ end
 -- Does what is on WORK; to be called at the end of each script that moves jobs. Answers how much is left in the outbox.
 local function run_work()
   local at = 1
-  while WORK[at] and at <= STEPS and #EFFECTS < 5 * STEPS do
+  while WORK[at] and at + spent <= STEPS and #EFFECTS < 5 * STEPS do
     local item = WORK[at]
     work[item[1]](item[2], item[3], item[4], item[5])
     at = at + 1
