@@ -29,7 +29,14 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import Handle, Middleware
 from rf_jobs.model.sealing import Encrypted
 from rf_jobs.words.backoff import Exponential, Fixed, Linear
-from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, Settings, TelemetrySettings, WorkerSettings
+from rf_jobs.words.config_settings import (
+    JobsSettings,
+    SecuritySettings,
+    Settings,
+    TelemetrySettings,
+    WorkerSet,
+    WorkerSettings,
+)
 from rf_jobs.words.control import Discard, Fail, Retry, Snooze
 from rf_jobs.words.errors import (
     BackendError,
@@ -62,6 +69,7 @@ from rf_jobs.words.errors import (
 from rf_jobs.words.limits import Breaker, Rate
 from rf_jobs.words.recurrence import Misfire
 from rf_jobs.words.states import Priority, State
+from rf_jobs.worker.commission import Commission
 from rf_jobs.worker.config import WorkerConfig
 from rf_jobs.worker.pool import WorkerPool
 from rf_jobs.worker.relay import Relay
@@ -70,7 +78,7 @@ from rf_jobs.worker.supervisor import Supervisor
 
 __all__ = [
     "AttemptError", "BackendError", "Batch", "BatchClosed", "BatchHandle", "BatchProgress", "BatchRecord",
-    "Breaker", "Cancellation", "Chain", "ChainHandle", "ConfigError", "CustomError", "Discard", "DuplicateJob",
+    "Breaker", "Cancellation", "Chain", "ChainHandle", "Commission", "ConfigError", "CustomError", "Discard", "DuplicateJob",
     "Encrypted", "Envelope", "Event", "EventBus", "ExecutionFailed", "Explanation", "Exponential", "Fail",
     "FilePayloads", "Filters", "Fixed", "ForgedEnvelope", "Handle", "Headers", "InvalidOption", "IterableJob",
     "Job", "JobContext", "JobError", "JobHandle", "JobNotFound", "JobRecord", "JobTimeout", "JobUpdate",
@@ -81,5 +89,5 @@ __all__ = [
     "ScheduleState", "Scheduler", "SchedulerError", "Schedules", "SecuritySettings", "SerializationError",
     "Settings", "Snooze", "StaleLease", "State", "StateChanged", "Supervisor", "TamperedPayload",
     "TelemetrySettings", "UnknownJobClass", "UnknownQueue", "UnknownSchedule", "WorkerConfig", "WorkerError",
-    "WorkerInfo", "WorkerPool", "WorkerSettings", "configure", "events",
+    "WorkerInfo", "WorkerPool", "WorkerSet", "WorkerSettings", "configure", "events",
 ]  # fmt: skip

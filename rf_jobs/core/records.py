@@ -250,11 +250,12 @@ def build_record(stored: Stored, letter: Envelope | None, place: Place) -> JobRe
 
 def cancellation_of(meta: Mapping[str, str], state: str) -> Cancellation | None:
     """How far a request to stop the job has come; None where there is none."""
-    if "cancel" not in meta:
+    if "cancel" not in meta and "asked" not in meta:
         return None
+    reason = meta.get("cancel", meta.get("reason", ""))  # one that waited has stopped at once, for that reason
     stage = stage_of(state, acknowledged="heard" in meta)
     ended = moment(meta.get("finished")) if stage == STOPPED else None
-    return Cancellation(stage, meta["cancel"], moment(meta.get("asked")), moment(meta.get("heard")), ended)
+    return Cancellation(stage, reason, moment(meta.get("asked")), moment(meta.get("heard")), ended)
 
 
 def read_progress(data: bytes | None) -> Progress | None:

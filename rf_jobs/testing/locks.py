@@ -42,7 +42,7 @@ class Locks:
         """Ask for a lock."""
         now, found = now_ms(), self._locks.get(asked.k)
         if found is not None and (
-            (found.until_ms is not None and now > found.until_ms) or (found.over and found.mode != "window")
+            (found.until_ms is not None and now >= found.until_ms) or (found.over and found.mode != "window")
         ):
             found = None
         if found is not None and (asked.c not in ("replace", "debounce") or found.over):

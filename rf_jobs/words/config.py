@@ -111,15 +111,28 @@ def load_settings(
             take(KEYS[name], value, Origin("argument"))
 
     entries = {name: given.get(name) or Entry(key, key.default, Origin("default")) for name, key in KEYS.items()}
+    _queues_or_sets(entries)
+    queues = entries["jobs.worker.queues"]
+    if not queues.value:
+        entries["jobs.worker.queues"] = Entry(queues.key, (entries["jobs.default_queue"].value,), queues.origin)
+    return Loaded(_settings(entries), entries, source.path if source else None)
+
+
+def _queues_or_sets(entries: dict[str, Entry]) -> None:
+    """With sets each has its own queues: of the two settings the one that overrides stays. Raises ``ConfigError`` where
+    neither does."""
     queues, sets = entries["jobs.worker.queues"], entries["jobs.worker.sets"]
-    if sets.value and queues.value:
+    if not (queues.value and sets.value):
+        return
+    order = ("default", "file", "variable", "argument")
+    first, second = order.index(queues.origin.kind), order.index(sets.origin.kind)
+    if first == second:
         raise ConfigError(
             f"both jobs.worker.queues (from {queues.origin}) and jobs.worker.sets (from {sets.origin}) are given;"
             " with sets each has its own queues: leave one of the two out"
         )
-    if not queues.value:
-        entries["jobs.worker.queues"] = Entry(queues.key, (entries["jobs.default_queue"].value,), queues.origin)
-    return Loaded(_settings(entries), entries, source.path if source else None)
+    weaker = queues if first < second else sets
+    entries[weaker.key.path] = Entry(weaker.key, weaker.key.default, Origin("default"))
 
 
 def _settings(entries: Mapping[str, Entry]) -> Settings:

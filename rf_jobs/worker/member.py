@@ -156,6 +156,7 @@ class Place:
         """Deaths in a row, of processes that did not run well for a while."""
         self.start_at = 0.0
         """Before then (monotonic) none is started."""
+        self._failed_at = 0.0
         self.trouble = ""
         """What the last death was, while it is not made good."""
 
@@ -172,14 +173,20 @@ class Place:
     def failed(self, trouble: str) -> float:
         """A process died too soon; answers with the pause that follows, in seconds."""
         self.failures += 1
-        self.trouble = trouble
+        self.trouble, self._failed_at = trouble, mono()
         pause = pause_after(self.failures)
         self.start_at = mono() + pause
         return pause
 
     def recovered(self) -> None:
-        """One runs well."""
+        """One ran well."""
         self.failures, self.trouble = 0, ""
+
+    def thrives(self, member: Member, now: float) -> None:
+        """It lives. That makes failures good once it has done so for a while, if they were before its time: a successor that
+        cannot start is not its merit."""
+        if member.ready_at > self._failed_at and now - member.ready_at > HEALTHY_AFTER_SECONDS:
+            self.recovered()
 
     def remove(self, member: Member) -> None:
         """It has ended. A successor that was starting has the place then."""

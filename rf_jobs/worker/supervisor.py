@@ -312,8 +312,7 @@ class Supervisor:
         if not member.ready_at and not member.beater.failures and member.pulse.state in (RUNNING, STUCK, QUIET):
             member.ready_at = now
             self._ever_ran = True
-        if member.ready_at and now - member.ready_at > HEALTHY_AFTER_SECONDS:
-            member.place.recovered()
+        member.place.thrives(member, now)
 
     def _enforce(self, member: Member, now: float) -> None:
         settings = member.place.settings

@@ -679,11 +679,8 @@ async def test_a_sealed_payload_lies_sealed_and_runs(redis_url: str) -> None:
             for n in range(2):
 
                 async def there(n: int = n) -> bool:
-                    return bool(
-                        await manager.store.run(
-                            manager.store.commands.exists("job", str(tick_id("a", tick + n * MINUTE)))
-                        )
-                    )
+                    job = str(tick_id("a", tick + n * MINUTE))
+                    return await manager.store.run(manager.store.commands.exists("job", job))
 
                 await until(there, "the tick's job")
                 assert await manager.wait(tick_id("a", tick + n * MINUTE), 10) == "swordfish"

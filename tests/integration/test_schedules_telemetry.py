@@ -17,6 +17,7 @@ from rf_jobs.model import events as ev
 from rf_jobs.model.events import EventBus
 from rf_jobs.telemetry import names, telemetry
 from rf_jobs.telemetry.cells import Counter, Histogram, MetricStore
+from rf_jobs.telemetry.exposition import read_flushed
 from rf_jobs.telemetry.schedule_metrics import ScheduleMetrics
 from rf_jobs.words.config_settings import JobsSettings, TelemetrySettings
 from rf_jobs_exporter.schedules import schedule_readings
@@ -123,3 +124,21 @@ async def test_what_the_log_says(redis_url: str, caplog: pytest.LogCaptureFixtur
     assert lines[:3] == ["schedule a was added", "schedule a was paused", "schedule a has missed ticks"]
     assert "does not run" in lines[3]
     assert {record.levelno for record in caplog.records if "missed" in record.getMessage()} == {logging.WARNING}
+
+
+async def test_what_a_scheduler_counted_reaches_the_exporter(redis_url: str) -> None:
+    wanted = quiet(redis_url, tracing=False)
+    async with QueueManager(wanted) as manager:
+        ticks: asyncio.Queue[ev.ScheduleTicked] = asyncio.Queue()
+        async with telemetry(manager, wanted.telemetry):
+            manager.bus.subscribe(ev.ScheduleTicked, ticks.put_nowait)
+            await manager.schedules.upsert("often", Add(a=1, b=2), every=0.2)
+            async with Scheduler(manager):
+                await asyncio.wait_for(ticks.get(), 10)
+        commands = manager.store.commands
+        increments, exemplars = await manager.store.run_many([commands.metrics(), commands.exemplars()])
+        fired = (await manager.schedules.get("often")).fired
+    found = {(each.metric.name, each.values): each.value for each in read_flushed(increments, exemplars).readings}
+    assert found["rf_schedule_ticks_total", ("often", "fired")] == fired
+    lags = [each for each in read_flushed(increments, exemplars).readings if each.metric is names.SCHEDULE_TICK_LAG]
+    assert sum(lags[0].buckets.values()) == fired

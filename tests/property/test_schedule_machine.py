@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -218,7 +219,8 @@ class Machine(RuleBasedStateMachine):
         for tick, (code, _) in zip(ticks, first, strict=True):
             self.judge(tick, code)
         if twice:
-            for before, after in zip(first, self.store.run(self.calls.fire(who, ticks)), strict=True):
+            second = self.store.run(self.calls.fire(who, ticks))
+            for before, after in zip(first, second, strict=True):
                 assert after[0] == before[0], "sent again it says the same"
 
     def plan(self, due: Due) -> Tick | None:
@@ -269,7 +271,8 @@ class Machine(RuleBasedStateMachine):
     def the_store_is_as_the_model_says(self) -> None:
         if not hasattr(self, "model"):
             return
-        scores = dict(self.client.zrange("{rf}:schedules", 0, -1, withscores=True))
+        scored: Any = self.client.zrange("{rf}:schedules", 0, -1, withscores=True)
+        scores: dict[str, float] = dict(scored)
         assert set(scores) == set(self.model.schedules)
         for name, known in self.model.schedules.items():
             facts = self.client.hgetall(f"{{rf}}:schedule:{name}")
@@ -314,7 +317,7 @@ def machine(server: EmbeddedServer) -> Iterator[type[Machine]]:
 
 @pytest.mark.timeout(600)
 def test_schedules_beside_a_model(machine: type[Machine]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=EXAMPLES,

@@ -129,6 +129,20 @@ def test_a_place_without_anybody_says_why(house: House) -> None:
     assert (place.failures, place.trouble) == (0, "")
 
 
+def test_failures_are_made_good_by_one_that_began_after_them(house: House) -> None:
+    place = house.place()
+    place.current = old = house.member(place)
+    for _ in range(3):
+        place.failed("did not start")
+    place.thrives(old, old.ready_at + 60)
+    assert place.failures == 3, "its successors cannot start, however well it runs itself"
+    new = house.member(place)
+    place.thrives(new, new.ready_at + 9)
+    assert place.failures == 3, "too soon to say"
+    place.thrives(new, new.ready_at + 11)
+    assert (place.failures, place.trouble) == (0, "")
+
+
 def test_who_has_a_place_when_somebody_ends(house: House) -> None:
     place = house.place()
     place.current, place.successor = old, new = house.member(place), house.member(place)

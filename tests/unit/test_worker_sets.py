@@ -103,12 +103,26 @@ def test_a_mistake_in_a_file(folder: Path, toml: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_queues_beside_sets_belong_to_nobody(folder: Path) -> None:
+def test_what_overrides_of_queues_and_sets_stays(folder: Path) -> None:
     environ = {"RF_JOBS_WORKER_SETS": "mail: queues=emails"}
+    worker = load_settings(environ=environ, overrides={"jobs.worker.queues": "a"}).settings.worker
+    assert (worker.queues, worker.sets) == (("a",), ())
+    (folder / "rf-jobs.toml").write_text('[jobs.worker]\nqueues = ["b"]\n')
+    worker = load_settings(environ=environ).settings.worker
+    assert ([each.name for each in worker.sets], worker.queues) == (["mail"], ("default",))
+
+
+@pytest.mark.parametrize("origin", ["environ", "overrides"])
+def test_queues_beside_sets_belong_to_nobody(folder: Path, origin: str) -> None:
+    both: dict[str, Any] = {
+        "environ": {"RF_JOBS_WORKER_SETS": "mail: queues=emails", "RF_JOBS_WORKER_QUEUES": "a"},
+        "overrides": {"jobs.worker.sets": "mail: queues=emails", "jobs.worker.queues": "a"},
+    }
+    given = {"environ": {}, **{origin: both[origin]}}
     with pytest.raises(
-        ConfigError, match=r"both jobs\.worker\.queues \(from argument\) and jobs\.worker\.sets \(from RF_"
+        ConfigError, match=r"both jobs\.worker\.queues \(from .*\) and jobs\.worker\.sets \(from .*leave one"
     ):
-        load_settings(environ=environ, overrides={"jobs.worker.queues": "a"})
+        load_settings(**given)
 
 
 def test_a_mistake_in_python() -> None:

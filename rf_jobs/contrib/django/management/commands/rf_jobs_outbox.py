@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from rf_jobs.contrib.commands import outbox_command, run_command
 from rf_jobs.contrib.django import outbox
 from rf_jobs.contrib.django.configuration import given
-from rf_jobs.contrib.commands import outbox_command, run_command
 
 
 class Command(BaseCommand):

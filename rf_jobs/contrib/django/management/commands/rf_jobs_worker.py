@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from rf_jobs.contrib.commands import run_command, worker_command
 from rf_jobs.contrib.django.configuration import given
 from rf_jobs.contrib.django.worker import check_environment
-from rf_jobs.contrib.commands import run_command, worker_command
 
 EQUIP = "rf_jobs.contrib.django.worker:equip"
 
