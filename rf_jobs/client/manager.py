@@ -240,10 +240,10 @@ class QueueManager(Steering):
         return self._watcher.watch(str(as_job_id(job_id)))
 
     async def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
-        """Wait until a job ends and answer with its result (None where it has none, or it was kept only for its ttl).
+        """Wait until a job ends and answer with its result (None where its handler answers with None).
 
         Raises ``ExecutionFailed`` or ``JobTimeout`` for a dead letter, ``JobError`` for one that was cancelled or
-        expired, ``JobNotFound``, and ``TimeoutError`` when ``timeout`` passes first.
+        expired, ``ResultExpired``, ``JobNotFound``, and ``TimeoutError`` when ``timeout`` passes first.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await self._waiter.result(str(as_job_id(job_id)), limit)

@@ -14,8 +14,9 @@ from typing import Any
 from rf_jobs.core.inspector import Inspector
 from rf_jobs.model import codec
 from rf_jobs.store.redis import AsyncStore
-from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound, JobTimeout
+from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound, JobTimeout, ResultExpired
 from rf_jobs.words.states import State
+from rf_jobs.words.timing import from_ms
 
 log = logging.getLogger("rf_jobs.client")
 LOOK_UP_SECONDS = 5.0
@@ -38,12 +39,21 @@ class Waiter:
         if state == State.COMPLETED:
             data = await self._store.run(self._store.commands.kept("result", job_id))
             if data is None:
-                return None
+                return await self._no_result(job_id)
             keyring = self._inspector.keyring
             if keyring is None:  # whoever asks shows it to people
                 return codec.decode_value(self._inspector.shown("result", job_id, data) or b"null")
             return codec.decode_value(keyring.open_value("result", job_id, data))
         raise await self._why(job_id, state)
+
+    async def _no_result(self, job_id: str) -> None:
+        """Why there is none: its handler answered with None, or its time is over."""
+        meta = await self._store.run(self._store.commands.meta(job_id))
+        if "kept" in meta:
+            raise ResultExpired(
+                f"job {job_id} completed, but its result was kept only until {from_ms(int(meta['kept'])):%Y-%m-%d %H:%M:%S} UTC;"
+                " give the class a longer result_ttl, or fetch it sooner"
+            )
 
     async def _why(self, job_id: str, state: str) -> JobError:
         try:

@@ -25,12 +25,6 @@ _MOVING_SCRIPTS = {
     "reclaim": (*_MOVING, "crash"),
 }  # fmt: skip
 _LIBS: dict[str, tuple[str, ...]] = {"report": ("tell",), **_MOVING_SCRIPTS}
-NAMES = (
-    "advertise", "beat", "bury_parked", "bye", "cancel", "clear", "enqueue", "fetch", "finish", "flush", "forget", "hello", "joblog", "keep",
-    "lease", "memory", "pause", "payloads", "reclaim", "report", "revive", "schedule_drop", "schedule_due", "schedule_fire",
-    "schedule_pause", "schedule_put", "schedule_survey", "schedule_touch", "schedule_trouble", "survey", "time",
-    "travel", "unpark", "watch",
-)  # fmt: skip
 _REFUSED_WHEN_FULL = ("enqueue", "schedule_fire", "schedule_put")
 _SERVER_TIME = "redis.call('TIME')"
 """Where the scripts have the time from; it stands once, in lib/prelude.lua."""

@@ -12,6 +12,7 @@ The tree::
     │   │   └── TamperedPayload
     │   ├── MissingKey           a key is needed that is not configured here
     │   ├── MissingPayloadStore  a payload is offloaded, and no payload store is configured here
+    │   ├── ResultExpired        the result was kept for its ttl, and is gone
     │   ├── BackendError         the server refused, is unreachable, or is unsafe to use
     │   └── CustomError          for an application's own subclasses
     ├── QueueError               a request to a queue that cannot be honoured
@@ -86,6 +87,10 @@ class MissingKey(JobError):
 
 class MissingPayloadStore(JobError):
     """The payload is offloaded, and no payload store is configured here."""
+
+
+class ResultExpired(JobError):
+    """The job completed and had a result, which was kept for its ``result_ttl`` and is gone."""
 
 
 class BackendError(JobError):

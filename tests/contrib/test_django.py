@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Generator
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from rf_jobs import ExecutionFailed, State, sync
+from rf_jobs import ConfigError, ExecutionFailed, State, sync
+from rf_jobs.contrib.hosting import settings_of
 from tests.contrib.web import ask, free_port, serving
 from tests.support.postgres import Postgres
 from tests.support.processes import ROOT, process, wait_until
@@ -24,7 +26,17 @@ MODULE = "tests.contrib.site.settings"
 @pytest.fixture
 def env(database: tuple[str, str], redis_url: str) -> dict[str, str]:
     """Of a site whose tables are made."""
-    made = environment(database[0], redis_url)
+    return migrated(database[0], redis_url)
+
+
+@pytest.fixture
+def small(tmp_path: Path, redis_url: str) -> dict[str, str]:
+    """The same on SQLite alone."""
+    return migrated(f"sqlite:///{tmp_path / 'small.db'}", redis_url)
+
+
+def migrated(url: str, redis_url: str) -> dict[str, str]:
+    made = environment(url, redis_url)
     done = manage(made, "migrate", "--run-syncdb", "--verbosity", "0")
     assert done.returncode == 0, done.stderr
     return made
@@ -140,19 +152,21 @@ def test_broken_connections_are_closed(pg_server: Postgres, pg: str, redis_url: 
     [
         ({"redis_urll": "redis://x"}, "RF_JOBS has the unknown setting 'redis_urll'; did you mean 'redis_url'?"),
         ({"worker": 3}, "RF_JOBS['worker'] is 3; give a mapping"),
-        (
-            {"worker": {"proceses": 2}},
-            "RF_JOBS has the unknown setting 'worker.proceses'; did you mean 'worker.processes'?",
-        ),
+        ({"worker": {"proceses": 2}}, "has the unknown setting 'worker.proceses'; did you mean 'worker.processes'?"),
         ({"max_attempts": 0}, "jobs.max_attempts is 0 (from argument)"),
         ([], "RF_JOBS is []; give a mapping"),
     ],
 )
-def test_settings_that_are_wrong(given: object, said: str) -> None:
-    env = {"DJANGO_SETTINGS_MODULE": MODULE, "TEST_RF_JOBS": json.dumps(given)}
+def test_settings_that_are_wrong(given: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        settings_of(given, "RF_JOBS")
+
+
+def test_settings_that_are_wrong_are_found_at_the_start() -> None:
+    env = {"DJANGO_SETTINGS_MODULE": MODULE, "TEST_RF_JOBS": json.dumps({"redis_url": "nonsense"})}
     done = manage(env, "check")
     assert done.returncode != 0
-    assert said in done.stderr
+    assert "jobs.redis_url is 'nonsense'" in done.stderr
 
 
 def test_a_worker_without_a_settings_module() -> None:
@@ -167,14 +181,14 @@ execute_from_command_line(["manage.py", "rf_jobs_worker"])
     assert "DJANGO_SETTINGS_MODULE is not set, so the worker's processes would not find the settings" in done.stderr
 
 
-def test_the_migration_is_current(env: dict[str, str]) -> None:
-    done = manage(env, "makemigrations", "rf_jobs", "--check", "--dry-run")
+def test_the_migration_is_current(small: dict[str, str]) -> None:
+    done = manage(small, "makemigrations", "rf_jobs", "--check", "--dry-run")
     assert done.returncode == 0, done.stdout
 
 
-def test_what_does_not_fit_is_refused_before_the_commit(env: dict[str, str], redis_url: str) -> None:
+def test_what_does_not_fit_is_refused_before_the_commit(small: dict[str, str], redis_url: str) -> None:
     said = shell(
-        env,
+        small,
         """
 from django.db import transaction
 from rf_jobs import SerializationError
@@ -193,9 +207,9 @@ for how in (dispatch_on_commit, outbox.dispatch):
         assert manager.queues() == []
 
 
-def test_tests_may_override_the_settings(env: dict[str, str], redis_url: str) -> None:
+def test_tests_may_override_the_settings(small: dict[str, str], redis_url: str) -> None:
     said = shell(
-        env,
+        small,
         f"""
 from django.test.utils import override_settings
 from rf_jobs.contrib.django import dispatch

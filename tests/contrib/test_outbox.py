@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from rf_jobs import Queue, QueueManager, SerializationError
+from rf_jobs import JobsSettings, Queue, QueueManager, SerializationError, Settings, configure
 from rf_jobs.words.errors import ConfigError, InvalidOption, PayloadTooLarge
 from rf_jobs.worker.relay import Relay
 from tests.contrib.shop import Base, Order, outbox
@@ -188,3 +189,35 @@ def test_a_relay_with_bad_options(options: dict[str, Any], match: str, configure
         Relay(QueueManager(configured), outbox.source(engine), **options)
     with pytest.raises(InvalidOption, match="give the source of an outbox"):
         Relay(QueueManager(configured), outbox)  # type: ignore[arg-type]
+
+
+# --- what else a dispatch may ask for ------------------------------------------------------------------------------------
+
+
+async def test_unique_jobs_are_judged_when_they_are_relayed(
+    engine: sa.Engine, source: Any, manager: QueueManager
+) -> None:
+    with Session(engine) as session, session.begin():
+        first = outbox.dispatch(session, Queue.dispatch(Add(a=1, b=2)).unique_for(60))
+        second = outbox.dispatch(session, Queue.dispatch(Add(a=1, b=2)).unique_for(60))
+    assert first != second
+    assert await Relay(manager, source).step() == 2
+    assert await manager.size(QUEUE) == 1
+    assert (await manager.job(first)).state == "ready"
+    assert waiting(engine) == 0
+
+
+async def test_large_payloads_are_offloaded_by_the_relay(engine: sa.Engine, configured: str, tmp_path: Path) -> None:
+    jobs = JobsSettings(redis_url=configured, offload_above_bytes=1_000, offload_path=str(tmp_path / "large"))
+    configure(Settings(jobs=jobs))
+    with Session(engine) as session, session.begin():
+        job_id = outbox.dispatch(session, Hook(path="x" * 5_000))
+    async with QueueManager(Settings(jobs=jobs)) as manager:
+        source = outbox.source(engine)
+        assert await Relay(manager, source).step() == 1
+        await source.aclose()
+        assert list((tmp_path / "large").rglob("*")), "it is in the folder"
+        [leased] = await manager.pop_batch(QUEUE, 1)
+        assert leased.id == job_id
+        assert leased.job == Hook(path="x" * 5_000)
+        await leased.complete()

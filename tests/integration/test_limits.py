@@ -301,3 +301,19 @@ async def test_bad_input(manager: QueueManager) -> None:
 
         class Wrong(Job, rate=5):  # type: ignore[arg-type]
             async def handle(self, ctx: JobContext) -> None: ...
+
+
+async def test_a_place_that_nobody_would_free_is_freed(manager: QueueManager) -> None:
+    """Somebody removed the record of a running job: what waits for its place must not wait for ever."""
+    await manager.dispatch_many([Limited(tenant="a", what=str(n)) for n in range(3)])
+    commands, store = manager.store.commands, manager.store
+    first = await store.run(commands.fetch("w", 1, 10, 60_000, [QUEUE]))
+    assert len(first.jobs) == 2
+    gone = first.jobs[0].id
+    await store.client.delete(f"{{rf}}:meta:{gone}", f"{{rf}}:job:{gone}")
+    await store.client.zrem(f"{{rf}}:running:{QUEUE}", gone)
+    await store.client.hincrby("{rf}:ledger", f"{QUEUE}|dispatched", -1)
+    [(ref, at)] = await store.client.zrange("{rf}:timers", 0, -1, withscores=True)
+    assert at <= first.now_ms + 60_000
+    await store.client.zadd("{rf}:timers", {ref: 1})  # the minute is over
+    assert len((await store.run(commands.fetch("w", 2, 10, 60_000, [QUEUE]))).jobs) == 1

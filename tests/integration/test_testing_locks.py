@@ -70,7 +70,12 @@ async def compare(story: list[Step], url: str) -> None:
             for step in story:
                 assert await answer(fake, step, of_fake) == await answer(real, step, of_real), step
                 clock.advance(step[4])
+            records = {order: await real.job(job_id) for job_id, order in of_real.items()}
             waiting = {
-                order for job_id, order in of_real.items() if (await real.job(job_id)).state in ("ready", "scheduled")
+                order: (record.due_at - record.dispatched_at).total_seconds()
+                if record.due_at and record.dispatched_at
+                else 0
+                for order, record in records.items()
+                if record.state in ("ready", "scheduled")
             }
-            assert {of_fake[job_id] for job_id in fake.ids} == waiting
+            assert {of_fake[one.id]: one.delay for one in fake} == waiting

@@ -20,6 +20,7 @@ from rf_jobs import (
     LogLine,
     Progress,
     QueueManager,
+    ResultExpired,
     Settings,
     StateChanged,
     WorkerConfig,
@@ -280,3 +281,22 @@ async def test_a_wait_for_a_job_that_is_replayed(manager: QueueManager, pool: Wo
     assert await waiting is None, "a job whose handler answers with nothing"
     states = [update.state for update in await watch if isinstance(update, StateChanged)]
     assert states[-1] == "completed"
+
+
+class Answers(Job, queue=QUEUE, result_ttl=0.05):
+    """Its result is kept for a moment."""
+
+    async def handle(self, ctx: JobContext) -> int:
+        return 7
+
+
+async def test_a_result_that_is_gone_is_not_taken_for_none(manager: QueueManager, pool: WorkerPool) -> None:
+    job_id = await manager.dispatch(Answers())
+
+    async def gone() -> bool:
+        record = await manager.job(job_id)
+        return record.state == "completed" and not record.has_result
+
+    await until(gone, "its result is gone")
+    with pytest.raises(ResultExpired, match="its result was kept only until .* UTC; give the class a longer result_ttl"):
+        await manager.wait(job_id, 20)

@@ -74,7 +74,8 @@ def test_a_child_goes_from_one_failed_parent_to_a_batch_that_failed(flow: Flow) 
     flow.perform("complete", parent)
     flow.revive(member)
     flow.perform("complete", member)
-    assert flow.drain() == [child, *flow.look().order("ready", "calls")] or flow.states()[child] == "completed"
+    flow.drain()
+    assert flow.states()[child] == "completed"
 
 
 # --- replays -------------------------------------------------------------------------------------------------------------

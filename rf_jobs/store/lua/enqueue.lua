@@ -8,11 +8,13 @@
 --   (ms until a slot is free): nothing was written; delayed (ms), waits (blocked or over): it is in, but not where one would think.
 retained = retention(1)
 local replies = {}
-local i = 9
--- Nothing is written before it is sure that all can be: these raise where a key is no sorted set.
+local i, asked = 9, {}
+-- Nothing is written before it is sure that all can be: these raise where a key is no sorted set, or options are not JSON.
 while i <= #ARGV do
   redis.call('ZCARD', P .. 'ready:' .. ARGV[i])
   redis.call('ZCARD', P .. 'later:' .. ARGV[i])
+  redis.call('ZCARD', P .. 'blocked:' .. ARGV[i])
+  asked[i] = ARGV[i + 3] ~= '' and cjson.decode(ARGV[i + 3]) or nil
   i = i + 5 + 2 * tonumber(ARGV[i + 4])
 end
 local position = 0
@@ -20,7 +22,7 @@ i = 9
 while i <= #ARGV do
   local queue, priority, n = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 4])
   local when, valid = string.match(ARGV[i + 2], '^([^!]*)!?(%d*)$')
-  local opts = ARGV[i + 3] ~= '' and cjson.decode(ARGV[i + 3]) or nil
+  local opts = asked[i]
   local due
   if string.sub(when, 1, 1) == '+' then
     due = NOW + tonumber(string.sub(when, 2))

@@ -186,10 +186,9 @@ end
 
 for ref, limit in pairs(limits) do
   take(ref, limit)
-  if limit.at and limit.free <= 0 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-    local at = int(math.max(limit.at, NOW + 1))
-    redis.call('ZADD', P .. 'timers', at, ref)
-    if next_due < 0 or tonumber(at) < next_due then next_due = tonumber(at) end
+  if limit.free <= 0 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+    look_again(ref, limit)
+    if limit.at and (next_due < 0 or limit.at < next_due) then next_due = math.max(limit.at, NOW + 1) end
   end
 end
 for queue, at in pairs(turns) do

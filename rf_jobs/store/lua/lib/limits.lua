@@ -126,6 +126,12 @@ local function hold(queue, id, score, ref, class)
   effect('blocked', queue, id, class, ref)
 end
 
+-- A limit that holds jobs back is looked at when its rate frees one. Where only the end of a job frees one, whoever ends it does:
+-- once a minute is for places that nobody would free (somebody removed a job by hand).
+local function look_again(ref, limit)
+  redis.call('ZADD', P .. 'timers', int(math.max(limit.at or NOW + 60000, NOW + 1)), ref)
+end
+
 -- Does what limits and holds have waited for, a bounded part of it. Answers when the next is due.
 local function tick_timers()
   local head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
@@ -143,8 +149,8 @@ local function tick_timers()
     elseif redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
       local limit = room_under(ref)
       local freed = limit.free > 0 and release(ref, math.min(limit.free, 500)) or 0
-      local at = freed < limit.free and NOW or math.min(limit.at or math.huge, limit.free > 0 and NOW + LOOK_AGAIN or math.huge)
-      if at < math.huge and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+      local at = freed < limit.free and NOW or math.min(limit.at or math.huge, NOW + (limit.free > 0 and LOOK_AGAIN or 60000))
+      if redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
         redis.call('ZADD', P .. 'timers', int(math.max(at, NOW + 1)), ref)
       end
     else

@@ -1,0 +1,466 @@
+"""Random jobs that wait for each other, in random groups, with everything that can happen to them in any order, each call sent
+once or twice, consequences left in the outbox or done. Beside it stands what a few sentences say of workflows: whoever waits,
+waits for somebody; a batch knows its members; what it calls, it calls once; in the end nothing waits."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from rf_jobs.core.inspector import imbalance
+from rf_jobs.store import limit_calls
+from rf_jobs.store.embedded import EmbeddedServer
+from rf_jobs.store.options import Depends, Options, Unique
+from rf_jobs.store.shapes import Leased, Retention
+from rf_jobs.words.states import FINAL, OPEN, State
+from tests.property import snapshot
+from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, Flow, bounded
+
+QUEUES = ("a", "b", "calls")
+EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
+KEEP_TWO = Retention((2, 10**9), (2, 10**9), (2, 10**9), (2, 10**9))
+OVER = {"complete": "completed", "bury": "dead", "discard": "cancelled", "expire": "expired"}
+AGAIN = ("retry", "snooze", "release", "park")
+
+
+@dataclass
+class Task:
+    """A job, as the model knows it."""
+
+    queue: str
+    parents: set[str]
+    policy: str
+    group: str = ""
+    replayed: bool = False
+    """Whether it was replayed itself: then it does without its parents."""
+
+
+@dataclass
+class Group:
+    outer: str
+    lenient: bool
+    members: set[str] = field(default_factory=set)
+    sealed: bool = False
+    stopped: bool = False
+
+
+class Machine(RuleBasedStateMachine):
+    url: str
+    keep: Retention = KEEP_ALL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flow = Flow(self.url, self.keep)
+        self.tasks: dict[str, Task] = {}
+        self.groups: dict[str, Group] = {}
+        self.outcome: dict[str, str] = {}
+        """How each job or group ended, until it runs again."""
+        self.completed: set[str] = set()
+        """What has ever counted as completed."""
+        self.ended: set[str] = set()
+        """What has ever been over."""
+        self.heard = 0
+        self.leases: list[Leased] = []
+
+    @initialize(seed=st.integers(0, 10**6), often=st.sampled_from([0.0, 0.5]))
+    def start(self, seed: int, often: float) -> None:
+        self.flow.dice = random.Random(seed)
+        self.flow.often = often
+
+    # --- what is asked for ---------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), policy=st.sampled_from(["cancel", "run", "dead"]), delayed=st.booleans(), queue=st.sampled_from("ab"))
+    def dispatch(self, data: st.DataObject, policy: str, delayed: bool, queue: str) -> None:
+        group = data.draw(st.sampled_from(["", "", *self.groups]))
+        known = sorted((self.tasks.keys() | self.groups.keys()) - self.waiting_for(group))
+        parents = set(data.draw(st.lists(st.sampled_from(known), max_size=3))) if known else set()
+        lock = data.draw(st.sampled_from([None, None, "x", "y"]))
+        asked = Options(b=group)
+        if parents:
+            asked.d = Depends(sorted(parents), policy)
+        if lock:
+            mode = data.draw(st.sampled_from(["start", "done"]))
+            asked.u = Unique(lock, mode, 0, data.draw(st.sampled_from(["return", "replace"])))
+        self.admit(Task(queue, parents, policy, group), asked, DELAYED if delayed else "")
+
+    def admit(self, task: Task, asked: Options, when: str = "") -> None:
+        job_id = self.flow.new_id()
+        said = self.flow.enqueue([job_id], asked, task.queue, when)
+        code = said.get(0, ("", ""))[0]
+        if code in ("", "waits", "delayed"):
+            self.tasks[job_id] = task
+            if task.group:
+                self.groups[task.group].members.add(job_id)
+        elif code == "no_parent":
+            standing = self.flow.look().job_ids()
+            assert any(parent not in standing for parent in task.parents - self.groups.keys())
+        elif code == "batch":
+            fields = self.flow.batch(task.group)
+            assert "finished" in fields or "cancelled" in fields
+        else:
+            assert code == "unique"
+        self.listen()
+
+    def waiting_for(self, group: str) -> set[str]:
+        """What can't be a parent of a member of this group, since it waits for it."""
+        found: set[str] = set()
+        todo = [group] if group else []
+        while todo:
+            one = todo.pop()
+            if one in found:
+                continue
+            found.add(one)
+            todo += [job for job, task in self.tasks.items() if one in task.parents]
+            for name, each in self.groups.items():
+                if one in each.members:
+                    todo.append(name)
+        return found
+
+    @rule(data=st.data(), lenient=st.booleans())
+    def open_group(self, data: st.DataObject, lenient: bool) -> None:
+        unsealed = [name for name, group in self.groups.items() if not group.sealed]
+        outer = data.draw(st.sampled_from(["", *unsealed])) if unsealed else ""
+        fields = self.flow.batch(outer)
+        if outer and ("finished" in fields or "cancelled" in fields):
+            return
+        name = self.flow.open(outer=outer, **({"lenient": "1"} if lenient else {}))
+        self.groups[name] = Group(outer, lenient)
+        if outer:
+            self.groups[outer].members.add(name)
+
+    @rule(data=st.data())
+    def seal(self, data: st.DataObject) -> None:
+        unsealed = [name for name, group in self.groups.items() if not group.sealed]
+        if unsealed:
+            name = data.draw(st.sampled_from(unsealed))
+            self.flow.seal(name)
+            self.groups[name].sealed = True
+            self.listen()
+
+    @rule(data=st.data())
+    def insert(self, data: st.DataObject) -> None:
+        """A step between a running one and those that wait for it."""
+        inside = [job for job in self.leases if job.id in self.tasks and self.tasks[job.id].group]
+        if not inside:
+            return
+        job = data.draw(st.sampled_from(inside))
+        seen = self.flow.look()
+        children = seen.sets.get(("dependents", job.id), set()) if job.id not in self.outcome else set()
+        task = Task("a", {job.id}, "cancel", self.tasks[job.id].group)
+        before = set(self.tasks)
+        self.admit(task, Options(b=task.group, d=Depends([job.id], "cancel"), n=True))
+        for new in self.tasks.keys() - before:
+            for child in children:
+                self.tasks[child].parents = self.tasks[child].parents - {job.id} | {new}
+
+    # --- what workers do -----------------------------------------------------------------------------------------
+
+    @rule(wanted=st.integers(1, 4), queues=st.permutations(QUEUES))
+    def fetch(self, wanted: int, queues: list[str]) -> None:
+        jobs = self.flow.fetch(wanted, queues)
+        self.listen()
+        for job in jobs:
+            task = self.tasks.get(job.id)
+            if task is None or task.replayed:
+                continue
+            good = self.ended if task.policy == "run" else self.completed
+            early = task.parents - good
+            assert not early, f"{job.id} runs, and of its parents these have not ended as they must: {early}"
+        self.leases += jobs
+
+    @rule(data=st.data(), verb=st.sampled_from([*OVER, *OVER, "complete", "complete", *AGAIN, "crash"]), value=st.booleans())
+    def finish(self, data: st.DataObject, verb: str, value: bool) -> None:
+        if not self.leases:
+            return
+        jobs = data.draw(st.lists(st.sampled_from(self.leases), min_size=1, max_size=3, unique_by=lambda job: job.id))
+        self.leases = [job for job in self.leases if job not in jobs]
+        verdicts = self.flow.finish(jobs, verb, b"1" if value and verb == "complete" else b"")
+        for job, verdict in zip(jobs, verdicts, strict=True):
+            if verdict == 1 and verb in OVER:
+                self.over(job.id, OVER[verb])
+            elif verdict in (3, 4):
+                self.over(job.id, "cancelled" if verdict == 3 else "dead")
+        self.listen()
+
+    @rule(data=st.data())
+    def a_worker_dies(self, data: st.DataObject) -> None:
+        if not self.leases:
+            return
+        job = data.draw(st.sampled_from(self.leases))
+        self.flow.client.zadd(f"{{rf}}:running:{job.queue}", {job.id: 1}, xx=True)
+        call = self.flow.commands.reclaim(100, 2, self.keep, b'{"attempt":1}', QUEUES)
+        for taken in self.flow.run(call):
+            if taken.state in FINAL:
+                self.over(taken.id, taken.state)
+        self.listen()
+
+    # --- what operators do ---------------------------------------------------------------------------------------
+
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        if self.tasks:
+            job_id = data.draw(st.sampled_from(sorted(self.tasks)))
+            state, done = self.flow.run(self.flow.commands.cancel(job_id, self.tasks[job_id].queue, "no", self.keep))
+            if done and state != "running":
+                self.over(job_id, "cancelled")
+            self.listen()
+
+    @rule(queue=st.sampled_from("ab"), state=st.sampled_from([State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED]))
+    def clear(self, queue: str, state: State) -> None:
+        often, self.flow.often = self.flow.often, 0.0  # sent again it clears what is there then
+        for job_id in self.flow.run(self.flow.commands.clear(queue, state, 2)):
+            self.over(job_id, "cancelled")
+        self.flow.often = often
+        self.listen()
+
+    @rule(data=st.data(), forget=st.booleans())
+    def dead_letter(self, data: st.DataObject, forget: bool) -> None:
+        dead = self.flow.look().members("dead")
+        if not dead:
+            return
+        job_id = data.draw(st.sampled_from(sorted(dead)))
+        if forget:
+            self.flow.run(self.flow.commands.forget(dead[job_id], [job_id]))
+        elif self.flow.revive(job_id, queue=dead[job_id]):
+            self.outcome.pop(job_id, None)
+            if job_id in self.tasks:
+                self.tasks[job_id].replayed = True
+        self.listen()
+
+    @rule(bury=st.booleans())
+    def parked(self, bury: bool) -> None:
+        for queue in "ab":
+            if bury:
+                for job_id, _ in self.flow.run(self.flow.commands.bury_parked(queue, -1, 100, self.keep, b"x", b"y")):
+                    self.over(job_id, "dead")
+            else:
+                self.flow.run(self.flow.commands.unpark(queue, sorted(self.tasks)))
+        self.listen()
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        if self.groups:
+            name = data.draw(st.sampled_from(sorted(self.groups)))
+            self.flow.stop(name)
+            self.listen()
+
+    @rule(ms=st.sampled_from([0, None, None]))
+    def hold_the_class(self, ms: int | None) -> None:
+        self.flow.run(limit_calls.hold(self.flow.commands, "class:job", ms))
+        self.listen()
+
+    @rule(data=st.data(), what=st.sampled_from(["priority", "due"]))
+    def move(self, data: st.DataObject, what: str) -> None:
+        if self.tasks:
+            job_id = data.draw(st.sampled_from(sorted(self.tasks)))
+            value = data.draw(st.sampled_from(["0", "2"] if what == "priority" else ["", DELAYED]))
+            self.flow.run(self.flow.commands.move(job_id, self.tasks[job_id].queue, what, value))
+            self.listen()
+
+    @rule()
+    def time_passes(self) -> None:
+        self.make_due()
+
+    def make_due(self) -> None:
+        for queue in QUEUES:
+            for job_id in self.flow.look().order("later", queue):
+                self.flow.client.zadd(f"{{rf}}:later:{queue}", {job_id: 1})
+
+    @rule(all_of_it=st.booleans())
+    def settle(self, all_of_it: bool) -> None:
+        if all_of_it:
+            self.flow.settle()
+        else:
+            self.flow.run(self.flow.commands.settle())
+        self.listen()
+
+    # --- what the model hears ------------------------------------------------------------------------------------
+
+    def over(self, name: str, state: str) -> None:
+        self.outcome[name] = state
+        self.ended.add(name)
+        if state == "completed" or (name in self.groups and self.groups[name].lenient):
+            self.completed.add(name)
+
+    def listen(self) -> None:
+        """What followed from calls, in its order."""
+        new, self.heard = self.flow.effects[self.heard :], len(self.flow.effects)
+        for event in new:
+            if event.event == "batch":
+                self.over(event.id, event.queue)
+            elif event.event in ("cancelled", "dead"):
+                self.over(event.id, event.event)
+            elif event.event == "restored":
+                self.outcome.pop(event.id, None)
+
+    # --- what must hold ------------------------------------------------------------------------------------------
+
+    @invariant()
+    def the_store_is_sound(self) -> None:
+        assert snapshot.faults(self.flow.look()) == []
+        survey = self.flow.store.run(self.flow.commands.survey())
+        assert {queue.name: imbalance(queue) for queue in survey.queues} == {queue.name: 0 for queue in survey.queues}
+
+    @invariant()
+    def nothing_is_called_twice(self) -> None:
+        for name in self.groups:
+            fired = self.flow.fired(name)
+            assert len(fired) == len(set(fired)), fired
+
+    @invariant()
+    def who_waits_waits_for_somebody(self) -> None:
+        if self.flow.outbox():
+            return
+        seen = self.flow.look()
+        standing = {job: state for family, state in snapshot.STANDING.items() for job in seen.members(family)}
+        for job_id, state in standing.items():
+            meta, task = seen.meta(job_id), self.tasks.get(job_id)
+            if state == "blocked" and not meta.get("held"):
+                assert task is not None
+                waits = seen.sets.get(("parents", job_id), set())
+                assert waits, f"{job_id} is blocked and waits for nobody"
+                for parent in waits:
+                    assert self.is_open(parent, seen, standing), f"{job_id} waits for {parent}, which is over"
+                    assert job_id in seen.sets.get(("dependents", parent), set()), f"{parent} does not know {job_id}"
+                assert waits <= task.parents
+                if task.policy != "run":
+                    bad = {p for p in task.parents - waits if p in self.outcome and p not in self.completed}
+                    assert not bad, f"{job_id} waits, though of its parents these failed: {bad}"
+            if State(state) in FINAL and (by := meta.get("undone")):
+                runs = self.is_open(by, seen, standing) and "cancelled" not in seen.hashes.get(("batch", by), {})
+                assert not runs, f"{job_id} stays undone, though {by} runs again"
+
+    def is_open(self, name: str, seen: snapshot.Snapshot, standing: dict[str, str]) -> bool:
+        if name in self.groups:
+            return "finished" not in seen.hashes["batch", name]
+        return name in standing and State(standing[name]) in OPEN
+
+    @invariant()
+    def groups_know_their_members(self) -> None:
+        if self.flow.outbox():
+            return
+        seen = self.flow.look()
+        standing = {job: state for family, state in snapshot.STANDING.items() for job in seen.members(family)}
+        for name, group in self.groups.items():
+            fields = seen.hashes["batch", name]
+            pending, failed = seen.sets.get(("pending", name), set()), seen.sets.get(("failed", name), set())
+            loose = {m for m in group.members if m in self.groups and self.groups[m].lenient}
+            running = {m for m in group.members if self.is_open(m, seen, standing)}
+            bad = {m for m in group.members - running if self.outcome.get(m) != "completed"}
+            assert pending - loose == running - loose, name
+            assert failed - loose == bad - loose, name
+            assert int(fields["total"]) == len(group.members)
+            assert ("finished" in fields) == (group.sealed and not pending), (name, fields)
+            assert ("doomed", name) not in seen.sets
+            self.the_state_is_right(name, fields, failed)
+            if "cancelled" in fields:
+                idle = {m for m in running if m in standing and standing[m] != "running" and "epoch" not in seen.meta(m)}
+                assert not idle, f"batch {name} was cancelled, and these still wait: {idle}"
+
+    def the_state_is_right(self, name: str, fields: dict[str, str], failed: set[str]) -> None:
+        fired = self.flow.fired(name)
+        if "finished" in fields:
+            state = "cancelled" if "stopped" in fields else "failed" if failed or "abandoned" in fields else "completed"
+            assert fields["state"] == state
+            assert "finally" in fired
+            assert state != "completed" or "then" in fired
+            assert state != "failed" or "catch" in fired
+        else:
+            assert fields["state"] == "running"
+        ends = {e.queue for e in self.flow.effects if e.event == "batch" and e.id == name}
+        assert ("then" in fired) == ("completed" in ends)
+        assert ("finally" in fired) == bool(ends)
+
+    @invariant()
+    def no_lock_is_orphaned(self) -> None:
+        if self.flow.outbox():
+            return
+        seen = self.flow.look()
+        standing = {job: state for family, state in snapshot.STANDING.items() for job in seen.members(family)}
+        for (family, digest), value in seen.strings.items():
+            if family == "unique":
+                holder = value.split(" ")[0]
+                assert State(standing.get(holder, "dead")) in OPEN, f"{digest} is held by {holder}, which is over"
+
+    def teardown(self) -> None:
+        try:
+            self.drain()
+        finally:
+            self.flow.close()
+
+    def drain(self) -> None:
+        """Whatever happened before: in the end all is over."""
+        flow = self.flow
+        flow.often = 0.0
+        self.hold_the_class(None)
+        for name in reversed(self.groups):
+            flow.seal(name)
+            self.groups[name].sealed = True
+        flow.finish(self.leases, "release")
+        for _ in range(200):
+            flow.settle()
+            self.make_due()
+            self.parked(False)
+            jobs = flow.fetch(100, QUEUES)
+            for job, verdict in zip(jobs, flow.finish(jobs, "complete"), strict=True):
+                assert verdict == 1
+                self.over(job.id, "completed")
+            self.listen()
+            if not jobs and not flow.outbox():
+                break
+        states = flow.states()
+        assert {job: state for job, state in states.items() if State(state) in OPEN} == {}
+        for check in (
+            self.the_store_is_sound, self.who_waits_waits_for_somebody, self.groups_know_their_members,
+            self.no_lock_is_orphaned, self.nothing_is_called_twice,
+        ):  # fmt: skip
+            check()
+        assert all("finished" in flow.batch(name) for name in self.groups)
+
+
+@pytest.fixture
+def machine(server: EmbeddedServer) -> Iterator[type[Machine]]:
+    Machine.url = server.url
+    yield Machine
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+
+
+def explore(machine: type[Machine], examples: int, **options: Any) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=40, deadline=None, print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **options,
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.timeout(400)
+def test_workflows_in_every_order(machine: type[Machine]) -> None:
+    machine.keep = KEEP_ALL
+    explore(machine, EXAMPLES)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("steps", "chunk"), [(1, 1), (4, 2)])
+def test_what_is_too_much_for_one_script_is_done_later(machine: type[Machine], steps: int, chunk: int) -> None:
+    machine.keep = KEEP_ALL
+    with bounded(steps, chunk):
+        explore(machine, EXAMPLES)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("keep", [KEEP_NONE, KEEP_TWO])
+def test_what_is_over_need_not_be_kept(machine: type[Machine], keep: Retention) -> None:
+    machine.keep = keep
+    explore(machine, EXAMPLES)
