@@ -41,8 +41,8 @@ PAGE, PAGES = 100, 50
 """Payloads that a sweep looks at with one call, and how often it does so."""
 LOOK_AGAIN_SECONDS = 600.0
 """Between two looks whether a payload is still needed."""
-OVER = (State.COMPLETED, State.CANCELLED, State.EXPIRED)
-"""Jobs that never run again. A dead letter may be replayed."""
+OVER = (State.COMPLETED, State.EXPIRED)
+"""Jobs that never run again. A dead letter may be replayed, and one that was cancelled because of it comes back with it."""
 
 
 class Offload:

@@ -50,7 +50,7 @@ class Locks:
         first = now if found is None else found.first_ms
         until, delay = now + asked.w if asked.w else None, None
         if asked.c == "debounce":
-            delay = min(asked.w, asked.x) if asked.x else asked.w
+            delay = min(asked.w, first + asked.x - now) if asked.x else asked.w
             until = None
         self._locks[asked.k] = _Lock(job_id, asked.m, first, until)
         return Taken(

@@ -91,7 +91,7 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     [
         ("auto", ""),
         ("strict", "pytestmark = pytest.mark.asyncio"),
-        ("strict", "pytestmark = pytest.mark.asyncio(loop_scope='module')"),
+        ("strict", "pytestmark = pytest.mark.asyncio(loop_scope='session')"),
     ],
 )
 def test_a_real_server_with_pytest_asyncio(pytester: pytest.Pytester, mode: str, marks: str) -> None:

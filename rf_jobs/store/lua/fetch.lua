@@ -62,7 +62,7 @@ local limits = {} -- by reference: what is left of each that was met
 local turns = {} -- by queue: how far its turns have come
 
 -- Paused classes and keys: of each job that is taken while there are any, the envelope is read.
-local holds = redis.call('HGETALL', P .. 'holds')
+local holds -- asked for with the first job that is taken
 local function hold_on(id)
   local ok, letter = pcall(cjson.decode, redis.call('GET', P .. 'job:' .. id) or '')
   if not ok or type(letter) ~= 'table' then return nil end
@@ -113,6 +113,7 @@ local function age(queue)
 end
 
 local function lease_popped(queue, popped)
+  holds = holds or redis.call('HGETALL', P .. 'holds')
   local leases, leased = {}, 0
   -- Most jobs have no meta yet; asking for all at once is cheaper than asking each.
   local metas = {}
