@@ -36,6 +36,7 @@ async def main(manager: QueueManager) -> None:
 
     ctx = JobContext.fake(attempt=2)
     print(await Greet(name="Bob").handle(ctx), ctx.notes.lines[0])
+    print(f"on the server: {await manager.queues()}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ Made for the moment before a deploy: the new code here, the live queues there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from rf_jobs.client.judging import UNREAD, Judge
 from rf_jobs.client.manager import QueueManager
@@ -60,12 +62,13 @@ class Report:
         return not self.faults and not any(group.verdict for group in self.groups)
 
 
-def check_code(registry: Registry) -> list[Fault]:
-    """Faults of the registered classes that show without running a job."""
+def check_code(registry: Registry, examples: Mapping[str, Any] = MappingProxyType({})) -> list[Fault]:
+    """Faults of the registered classes that show without running a job. ``examples``: jobs by the names of their classes,
+    whose option methods are asked."""
     return [
         Fault(entry.name, fault, "mend it before a job of it is dispatched")
         for entry in _own(registry)
-        for fault in faults(entry)
+        for fault in faults(entry, examples.get(entry.name))
     ]
 
 
@@ -88,7 +91,9 @@ async def check(
     sample = None if everything else census.SAMPLE
     found = await census.take(manager.store, names, states, judge.page, sample=sample, seen=seen)
     ahead = [group for group in await promised(manager, judge, sample=sample) if not queues or group.queue in queues]
-    report = Report(len(_own(registry)), found.groups + ahead, check_code(registry), found.seen, found.standing)
+    report = Report(
+        len(_own(registry)), found.groups + ahead, check_code(registry, judge.examples), found.seen, found.standing
+    )
     if workers:
         alive = [worker for worker in await manager.workers() if worker.state != "stale"]
         report.faults += _unserved(report.groups, registry, manager.settings.jobs.default_queue, alive, queues)
@@ -110,7 +115,9 @@ def _unserved(
     for queue in sorted({group.queue for group in groups if group.queue} - served):
         jobs = sum(group.jobs for group in groups if group.queue == queue)
         todo = "add it to a worker's --queues, or move the jobs"
-        found.append(Fault(f"queue {queue}", f"{jobs} jobs stand there or will come there, and no live worker serves it", todo))
+        found.append(
+            Fault(f"queue {queue}", f"{jobs} jobs stand there or will come there, and no live worker serves it", todo)
+        )
     waiting = {group.queue for group in groups}
     for entry in _own(registry):
         queue = entry.options.queue or default_queue

@@ -104,6 +104,7 @@ class Preparer:
             options = options_of(entry, job, payload, extra, self._protection.keyring)
             if extra is not None:
                 letter.bat, letter.chn, letter.aft = extra.batch, extra.chain, len(extra.parents) + extra.last
+                letter.sch, letter.tick = extra.schedule, extra.tick
                 if extra.conversation:
                     letter.hdr = Headers(cv=extra.conversation)
         self._middleware.prepare(letter)

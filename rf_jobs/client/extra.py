@@ -47,6 +47,9 @@ class Extra:
     followed: bool = False
     """Whether others of its group wait for it."""
     conversation: str = ""
+    schedule: str = ""
+    tick: int = 0
+    """The tick of that schedule (ms)."""
 
 
 def checked_unique(window: Duration | None, until: Until, on_conflict: OnConflict, max_wait: Duration | None) -> None:

@@ -26,6 +26,8 @@ class Judge:
     def __init__(self, protection: Protection, registry: Registry) -> None:
         self._protection = protection
         self._registry = registry
+        self.examples: dict[str, Any] = {}
+        """By its name, one job of each class of which there was one that could be opened."""
 
     async def page(self, page: Sequence[Found]) -> list[str]:
         """One for each."""
@@ -64,11 +66,17 @@ class Judge:
         if fault or entry is None or letter.off is not None:  # a payload that lies elsewhere is not fetched
             return fault
         try:
-            return _callback_fault(self._open(letter, entry))
+            job = self._open(letter, entry)
+            self.examples.setdefault(entry.name, job)
+            return _callback_fault(job)
         except MissingKey as error:
             return UNREAD + clip(error)
         except SerializationError as error:
-            return clip(error)
+            # Of what is sealed an upgrade() may quote the values.
+            sealed = (
+                f"the payload does not fit {entry.name} version {entry.version}, or was tampered with; it is sealed"
+            )
+            return clip(error) if letter.enc is None else sealed
 
     def _open(self, letter: Envelope, entry: JobClass) -> Any:
         self._protection.unseal(letter, entry)

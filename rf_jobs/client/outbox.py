@@ -1,5 +1,5 @@
 """Outboxes: jobs that a database transaction dispatches. They lie in a table of that database, committed or rolled back
-with everything else, until a relay (``client/relay.py``) has moved them to the server.
+with everything else, until a relay (``worker/relay.py``) has moved them to the server.
 
 Here is what all kinds of outbox share: what a row holds, how a dispatch becomes one and comes back, and what a relay needs
 of a database.
@@ -80,11 +80,14 @@ def from_row(row: Waiting, remember_ms: int) -> Dispatching:
     """A prepared dispatch from its row, whose id the server remembers for so long. A delay and an expiry count from when
     the row was written. Raises ``SerializationError`` where its bytes are not those of a dispatch."""
     try:
-        packed = _decoder.decode(row.draft)
-        job_id = UUID(packed.draft.id)
+        return _read(row, remember_ms)
     except (msgspec.MsgspecError, ValueError) as error:
         raise SerializationError(f"its bytes are not those of a dispatch: {error}") from error
-    draft = packed.draft
+
+
+def _read(row: Waiting, remember_ms: int) -> Dispatching:
+    packed = _decoder.decode(row.draft)
+    job_id, draft = UUID(packed.draft.id), packed.draft
     when = _since(draft.when, row.age_ms)
     draft = replace(draft, when=when, options=options.remembered(draft.options, remember_ms))
     due = when.partition("!")[0]

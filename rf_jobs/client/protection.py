@@ -90,7 +90,7 @@ class Protection:
         if letter.enc is not None and letter.enc.key:
             opens = self.keyring.knows(letter.enc.key)
         else:
-            opens = self.keyring.can_seal or entry.sealing is None or not entry.sealing.whole
+            opens = self.keyring.can_seal or not entry.options.encrypt
         return opens and (self.signer is None or self.signer.can_check(data))
 
 

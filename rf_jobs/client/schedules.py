@@ -116,8 +116,9 @@ class Schedules:
         Raises ``UnknownSchedule``, and as a dispatch does."""
         known, definition = await self.reader.definition(named(name))
         job_id = new_id()
-        made = self.maker.make(definition, self.maker.job(name, definition), job_id)
-        tick = Tick(name, None, known, now_ms(), None, None, 0, "", made.draft, made.event.job_class)
+        now = now_ms()
+        made = self.maker.make(name, definition, self.maker.job(name, definition), job_id, now)
+        tick = Tick(name, None, known, now, None, None, 0, "", made.draft, made.event.job_class)
         ((code, detail),) = await self._lifecycle.apply(changes.fire(self.calls, "", [Firing(tick, made)]))
         if code == "gone":
             raise await self.reader.unknown(name)

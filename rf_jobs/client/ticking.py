@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from rf_jobs.client.dispatching import Preparer
+from rf_jobs.client.extra import Extra
 from rf_jobs.client.pending import Choices
 from rf_jobs.client.protection import Protection
 from rf_jobs.core.transitions import Dispatching
@@ -84,11 +85,12 @@ class JobMaker:
         found: Job = codec.decode_payload(entry, letter.args, letter.ver)
         return found
 
-    def make(self, definition: Definition, job: Job | None, job_id: UUID) -> Dispatching:
+    def make(self, name: str, definition: Definition, job: Job | None, job_id: UUID, tick: int) -> Dispatching:
         """The dispatch of one tick. Raises as a dispatch does, ``SchedulerError`` where it can't be made here."""
         if job is None:
-            return self._make_unknown(definition, job_id)
+            return self._make_unknown(name, definition, job_id, tick)
         choices = Choices()
+        choices.extra = Extra(schedule=name, tick=tick)
         choices.id = job_id
         choices.queue = definition.queue or None
         choices.priority = None if definition.pri is None else Priority(definition.pri)
@@ -102,7 +104,7 @@ class JobMaker:
             )
         return made
 
-    def _make_unknown(self, definition: Definition, job_id: UUID) -> Dispatching:
+    def _make_unknown(self, name: str, definition: Definition, job_id: UUID, tick: int) -> Dispatching:
         if definition.enc is not None:
             raise SchedulerError(
                 f"{definition.job} is encrypted and not known to this scheduler; import its module where schedulers run"
@@ -113,6 +115,7 @@ class JobMaker:
             definition.args, definition.ver, int(Priority.NORMAL if definition.pri is None else definition.pri), 0,
             definition.max or 0, 0 if definition.exp is None else now + definition.exp, definition.tags or [],
         )  # fmt: skip
+        letter.sch, letter.tick = name, tick
         self._middleware.prepare(letter)
         data = self._protection.signed(letter)
         event = JobDispatched(

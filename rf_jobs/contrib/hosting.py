@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -74,23 +75,39 @@ class PerProcess:
 
     def __init__(self, make: Callable[[], sync.QueueManager]) -> None:
         self._make = make
-        self._lock = threading.Lock()
-        self._pid = 0
         self._manager: sync.QueueManager | None = None
+        self._lock = threading.Lock()
+        _all.add(self)
 
     def manager(self) -> sync.QueueManager:
         """This process's."""
-        if self._manager is None or self._pid != os.getpid():
-            with self._lock:
-                if self._manager is None or self._pid != os.getpid():
-                    manager = self._make()
-                    manager.enter(lambda inside: telemetry(inside, inside.settings.telemetry))
-                    self._manager, self._pid = manager, os.getpid()
-        return self._manager
+        with self._lock:
+            if self._manager is None:
+                manager = self._make()
+                manager.enter(lambda inside: telemetry(inside, inside.settings.telemetry))
+                self._manager = manager
+            return self._manager
 
     def close(self) -> None:
         """Close this process's, if there is one; the next use makes another."""
         with self._lock:
-            if self._manager is not None and self._pid == os.getpid():
-                self._manager.close()
-            self._manager = None
+            manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.close()
+
+    def forked(self) -> None:
+        """In a child: nothing is there yet."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it
+        self._manager = None
+
+
+_all: weakref.WeakSet[PerProcess] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in _all:
+        each.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -93,7 +93,13 @@ class Follower:
             return None
         self._state = key
         self.is_over = state in FINAL
-        at = moment(meta.get("epoch")) if state == State.RUNNING else moment(meta.get("finished")) if self.is_over else None
+        at = (
+            moment(meta.get("epoch"))
+            if state == State.RUNNING
+            else moment(meta.get("finished"))
+            if self.is_over
+            else None
+        )
         waits = state in (State.READY, State.SCHEDULED)
         return StateChanged(state, whole(meta.get("attempt")), at, "" if waits else meta.get("reason", ""))
 

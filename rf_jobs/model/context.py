@@ -188,6 +188,17 @@ class JobContext:
         return from_ms(self.dispatched_ms)
 
     @property
+    def schedule(self) -> str:
+        """The schedule that dispatched it; '' where none did."""
+        return self._letter.sch
+
+    @property
+    def tick(self) -> datetime | None:
+        """The time for which its schedule wanted it (aware, UTC), however late it was dispatched. None where no schedule
+        dispatched it."""
+        return from_ms(self._letter.tick) if self._letter.tick else None
+
+    @property
     def started_at(self) -> datetime:
         """When this attempt was leased (aware, UTC; the server's clock)."""
         return from_ms(self.started_ms)

@@ -89,6 +89,10 @@ class Envelope(msgspec.Struct, omit_defaults=True, gc=False):
     """The chain that it is a step of."""
     aft: int = 0
     """How many jobs it waited for: their results may lie beside it."""
+    sch: str = ""
+    """The schedule that dispatched it."""
+    tick: int = 0
+    """The time for which that wanted it (milliseconds since 1970), 0: no schedule did."""
 
 
 _encoder = msgspec.json.Encoder()

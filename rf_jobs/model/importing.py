@@ -11,6 +11,9 @@ from pathlib import Path
 from rf_jobs.model.jobclass import registry
 from rf_jobs.words.errors import ConfigError
 
+OURS = "rf_jobs:"
+"""Begins the names of the job classes that rf-jobs has for itself."""
+
 
 def import_modules(names: Sequence[str]) -> None:
     """Import them, from the working directory too. Raises ``ConfigError`` that names the module and the cause."""
@@ -22,8 +25,8 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def require_jobs(modules: Sequence[str]) -> list[str]:
-    """The names of all registered classes. Raises ``ConfigError`` where there is none."""
-    names = registry.names()
+    """The names of all classes that an application has registered. Raises ``ConfigError`` where there is none."""
+    names = [name for name in registry.names() if not name.startswith(OURS)]
     if not names:
         where = f"{', '.join(modules)} defines none" if modules else "no module was named"
         raise ConfigError(

@@ -42,7 +42,8 @@ KEYS: tuple[Key, ...] = (
         "hash",
         "mutable fields: state; attempt; crashes; token (`<worker>.<nonce>`, with a `!` before it once used up); epoch (ms,"
         " grows with every lease: when it was taken); score (its place in ready); first (its first such place); previous"
-        " (the last attempt's span); finished (ms); reason; cancel; queue (dead letters); priority, if not normal."
+        " (the last attempt's span); finished (ms); reason; cancel (why it was asked to stop), asked, heard (ms: when it was, and"
+        " when its worker had told it); kept (ms: until when its result is); queue (dead letters); priority, if not normal."
         " Absent until the job first leaves ready",
         "until the job is collected",
     ),

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from rf_jobs.words.errors import SchedulerError
@@ -49,13 +50,14 @@ _REFUSED = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 class Cron:
     """An expression in a time zone. Raises ``SchedulerError`` that says where the fault is and what may stand there."""
 
-    __slots__ = ("_last", "_matches", "expression", "is_interval", "zone")
+    __slots__ = ("_last", "_lock", "_matches", "expression", "is_interval", "zone")
 
     def __init__(self, expression: str, timezone: str = "UTC") -> None:
         self.zone: Zone = zone(timezone)
         self.expression = expression
         words = _words(expression)
         self._matches = _read(expression, words)
+        self._lock = Lock()  # croniter keeps its place while it looks
         self._last: tuple[int | None, int | None] = (None, None)
         hours = self._matches.expanded[_HOUR]
         self.is_interval = hours[0] == "*" or "*" in words[_MINUTE][1]
@@ -78,7 +80,8 @@ class Cron:
 
     def _match_after(self, wall: int) -> int:
         """The next matching local time."""
-        found: datetime = self._matches.get_next(datetime, start_time=_EPOCH + timedelta(seconds=wall))
+        with self._lock:
+            found: datetime = self._matches.get_next(datetime, start_time=_EPOCH + timedelta(seconds=wall))
         passed = found - _EPOCH
         return passed.days * DAY + passed.seconds
 

@@ -219,10 +219,12 @@ def _end(
     leased = account.leased
     error_type = message = trace = ""
     data = b""
+    if account.guard is not None:
+        reason = account.guard.scrub(reason)
     if error is not None:
         error_type, message, trace = describe(error)
         if account.guard is not None:
-            reason, message, trace = map(account.guard.scrub, (reason, message, trace))
+            message, trace = account.guard.scrub(message), account.guard.scrub(trace)
         data = error_entry(
             error_type, message, trace, worker=account.worker, attempt=leased.attempt, ran=account.duration,
             span=account.trace,

@@ -24,6 +24,7 @@ from rf_jobs.worker.attempt import Attempt
 from rf_jobs.worker.brakes import Brakes
 from rf_jobs.worker.capture import Capture
 from rf_jobs.worker.config import QueueOrder, WorkerConfig
+from rf_jobs.worker.crowd_runner import CrowdRunner
 from rf_jobs.worker.desk import StoreDesk
 from rf_jobs.worker.engine import Engine
 from rf_jobs.worker.fetcher import Fetcher
@@ -33,7 +34,6 @@ from rf_jobs.worker.leases import QUIET, RUNNING, STOPPING, STUCK, LeaseTable, P
 from rf_jobs.worker.obituaries import Obituaries
 from rf_jobs.worker.plans import Defaults
 from rf_jobs.worker.reports import Reporter
-from rf_jobs.worker.crowd_runner import CrowdRunner
 from rf_jobs.worker.threads import Threads
 from rf_jobs.worker.upkeep import BEAT_SECONDS, BeatThread, Caretaker, start_beats
 

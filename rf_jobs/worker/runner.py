@@ -12,31 +12,26 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from rf_jobs.client.offload import PAYLOAD_RETRY_SECONDS, Offload
-from rf_jobs.client.protection import burial, parking
+from rf_jobs.client.offload import Offload
+from rf_jobs.client.protection import parking
 from rf_jobs.core.transitions import AttemptEnd
-from rf_jobs.model import codec, envelope
 from rf_jobs.model.context import Desk, JobContext, running
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.model.sealing import Guard
-from rf_jobs.words.control import Snooze
 from rf_jobs.words.errors import (
     BackendError,
     ExecutionFailed,
-    InvalidOption,
     JobError,
     JobTimeout,
     MissingKey,
-    MissingPayloadStore,
-    SerializationError,
-    WorkerError,
 )
 from rf_jobs.words.timing import mono
 from rf_jobs.worker.attempt import NOWHERE, Attempt
 from rf_jobs.worker.job_process import JobCrash
+from rf_jobs.worker.opening import Opener
 from rf_jobs.worker.outcome import (
     Account,
     Completed,
@@ -76,17 +71,14 @@ class Runner:
         offload: Offload, captures: bool = False,
     ) -> None:  # fmt: skip
         self._worker = worker
-        self._registry = registry
         self._plans = Plans(defaults)
         self._middleware = middleware
         self._bus = bus
         self._desk = desk
         self._threads = threads
         self._isolation = isolation
-        self._offload = offload
-        self._protection = offload.protection
-        self._read = self._protection.read
-        self._plain = self._protection.plain
+        self._opener = Opener(registry, offload)
+        self._keyring = offload.protection.keyring
         self._on_start = on_start
         self._captures = captures
         """Whether what handlers log through ``logging`` is to be kept with their jobs."""
@@ -96,9 +88,9 @@ class Runner:
     async def perform(self, attempt: Attempt) -> AttemptEnd | None:
         """Run an attempt to its end; None where its lease was lost and nothing may be told to the store, and where it is
         to run together with others, which its ``many`` then says."""
-        opened = self._open(attempt)
+        opened = self._opener.open(attempt)
         if opened is None:
-            opened = await self._load(attempt)
+            opened = await self._opener.load(attempt)
         if isinstance(opened, Envelope):
             plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
             if plan.many is not None and self.gathers and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
@@ -125,60 +117,6 @@ class Runner:
         return end
 
     # --- before ------------------------------------------------------------------------------------------------
-
-    def _open(self, attempt: Attempt) -> Envelope | Outcome | None:
-        """Read the message. Answers with an outcome where it can't or must not be run, with None where its payload has to be
-        loaded first."""
-        leased = attempt.leased
-        attempt.begin()
-        try:
-            letter = attempt.letter = envelope.decode(leased.data) if self._plain else self._read(leased.id, leased.data)
-        except MissingKey as error:
-            return Stopped("park", parking(error))
-        except SerializationError as error:
-            if envelope.is_newer(leased.data):
-                return Stopped("park", "its envelope is of a newer version than this worker reads")
-            return Failed(error, burial(error), for_good=True)
-        if leased.expires_ms and attempt.now_ms >= leased.expires_ms:
-            return Stopped("expire", "not started in time")
-        entry = self._registry.find(letter.job)
-        if entry is None:
-            return Stopped("park", f"no worker knows the class {letter.job}"[:200])
-        if letter.ver > entry.version:
-            return Stopped("park", f"written by version {letter.ver} of the class, this worker has {entry.version}")
-        if letter.off is not None:
-            attempt.entry = entry
-            return None
-        return self._decode(attempt, letter, entry)
-
-    async def _load(self, attempt: Attempt) -> Envelope | Outcome:
-        """Have the payload that lies elsewhere, and go on."""
-        letter, entry = attempt.letter, attempt.entry
-        if letter is None or entry is None:
-            raise WorkerError("only an envelope that was read says where its payload is")
-        try:
-            await self._offload.load(letter)
-        except MissingPayloadStore as error:
-            return Stopped("park", parking(error))
-        except BackendError as error:  # the payload store's fault, and no attempt of the job
-            return Failed(Snooze(PAYLOAD_RETRY_SECONDS, f"its payload could not be loaded: {error}"[:200]))
-        except SerializationError as error:
-            return Failed(error, burial(error), for_good=True)
-        return self._decode(attempt, letter, entry)
-
-    def _decode(self, attempt: Attempt, letter: Envelope, entry: JobClass) -> Envelope | Outcome:
-        try:
-            if letter.enc is not None or entry.sealing is not None:
-                self._protection.unseal(letter, entry)
-            attempt.job = codec.decode_payload(entry, letter.args, letter.ver)
-        except MissingKey as error:
-            return Stopped("park", parking(error))
-        except (SerializationError, InvalidOption) as error:
-            return Failed(error, burial(error), for_good=True)
-        attempt.entry = entry
-        if letter.job != entry.name:  # it was dispatched under an alias
-            letter.job = entry.name
-        return letter
 
     def _context(self, attempt: Attempt, letter: Envelope, policy: Policy) -> JobContext:
         leased = attempt.leased
@@ -319,13 +257,13 @@ class Runner:
     def _guard(self, attempt: Attempt, letter: Envelope | None) -> Guard | None:
         if letter is None or letter.enc is None:
             return None
-        return Guard(letter, attempt.job, self._protection.keyring)
+        return Guard(letter, attempt.job, self._keyring)
 
     async def tell_buried(self, attempt: Attempt, error: JobError) -> None:
         """Call ``failed`` of a job that is buried already: it has no lease, and what the hook says is not kept."""
-        opened = self._open(attempt)
+        opened = self._opener.open(attempt)
         if opened is None:
-            opened = await self._load(attempt)
+            opened = await self._opener.load(attempt)
         if isinstance(opened, Envelope):
             plan = self._plans.of(attempt.job.__job_class__, attempt.job, opened)
             attempt.timeout = plan.timeout

@@ -311,7 +311,7 @@ class Scheduler:
         job, missed, error = None, todo.missed, ""
         if todo.run is not None:
             try:
-                job = self._schedules.maker.make(definition, plan.job, tick_id(due.name, todo.run))
+                job = self._schedules.maker.make(due.name, definition, plan.job, tick_id(due.name, todo.run), todo.run)
             except SchedulerError as impossible:  # here; perhaps not elsewhere
                 await self._trouble(due, str(impossible))
                 return None

@@ -94,23 +94,29 @@ def test_a_site_on_a_server_that_forks(env: dict[str, str], redis_url: str, tmp_
         "--no-control-socket",
         "tests.contrib.site.wsgi",
     )
+    damaged = "from rf_jobs.contrib.django.models import OutboxJob as Row"
+    shell(
+        env, f"import uuid; {damaged}; Row.objects.create(id=uuid.uuid4(), queue='site', job_class='x', draft=b'junk')"
+    )
     with serving(*gunicorn, port=port, log=tmp_path / "gunicorn", env=env) as url:
-        answers = [ask(f"{url}/orders/{number}") for number in range(12)]
-        failed = [ask(f"{url}/orders/{number}?fail") for number in range(12, 16)]
+        answers = [ask(f"{url}/orders/{number}") for number in range(8)]
+        failed = [ask(f"{url}/orders/{number}?fail") for number in range(8, 10)]
         with (
             command(env, tmp_path, "rf_jobs_worker"),
             command(env, tmp_path, "rf_jobs_outbox"),
             sync.QueueManager(redis_url) as manager,
         ):
-            count = 1 + 12 * 4 + 4 * 2
+            count = 1 + 8 * 4 + 2 * 2
             wait_until(lambda: manager.counts("site")["completed"] >= count, "all have run", 60)
             assert manager.counts("site")["completed"] == count
-            assert ask(f"{url}/jobs/{answers[-1]['outbox']}") == {"result": 12}
+            assert ask(f"{url}/jobs/{answers[-1]['outbox']}") == {"result": 8}
             assert {
                 manager.job(each[how]).state for each in answers for how in ("now", "default", "commit", "outbox")
             } == {"completed"}
             assert "outbox" in manager.job(answers[0]["outbox"]).tags
             known = {str(record.id) for record in manager._run(_all)}
+    left = shell(env, f"{damaged}; print([row.problem for row in Row.objects.all()])")
+    assert left.startswith("['its bytes are not those of a dispatch"), left
     assert not known & {each[how] for each in failed for how in ("commit", "outbox")}
     assert known >= {each[how] for each in failed for how in ("now", "default")}
 

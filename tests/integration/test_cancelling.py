@@ -45,7 +45,9 @@ async def running(manager: QueueManager, job_id: object) -> None:
     await until(runs, "it runs")
 
 
-async def test_all_stages_are_written_down(manager: QueueManager, heard: list[ev.Event], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_stages_are_written_down(
+    manager: QueueManager, heard: list[ev.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "BEAT_SECONDS", 30.0)  # the heartbeat would be too late
     async with WorkerPool(CONFIG, manager):
         handle = await manager.dispatch(Sleeps(seconds=50)).handle()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from rf_jobs import Batch, Job, JobContext, QueueManager, WorkerConfig, WorkerPool
+from rf_jobs import Batch, Encrypted, Job, JobContext, QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.client.checking import check
 from rf_jobs.client.workflow.callbacks import BatchCallback
 from rf_jobs.core import census
@@ -24,6 +24,7 @@ from rf_jobs.store.keys import Keys
 from rf_jobs.words.errors import JobError
 from rf_jobs.words.states import State
 from tests.support.processes import rf_jobs
+from tests.support.sealed import key, settings
 from tests.support.waiting import until
 
 QUEUE = "deploys"
@@ -263,6 +264,39 @@ async def test_check_knows_aliases_and_upgrades(manager: QueueManager, client: r
         ("deploys:mail", ""),
     ]
     assert report.spotless
+
+
+class Sealed(Job, queue=QUEUE, name="deploys:sealed"):
+    __qualname__ = "Sealed"
+    secret: Encrypted[str]
+
+    async def handle(self, ctx: JobContext) -> None: ...
+
+
+class SealedAfter(Job, queue=QUEUE, name="deploys:sealed", version=2):
+    __qualname__ = "Sealed"
+    secret: Encrypted[str]
+
+    async def handle(self, ctx: JobContext) -> None: ...
+
+    @classmethod
+    def upgrade(cls, payload: dict[str, Any], version: int) -> dict[str, Any]:
+        raise ValueError(payload["secret"])
+
+
+async def test_check_of_what_is_sealed(redis_url: str) -> None:
+    """With the key it is judged, and never quoted; without, nobody can tell."""
+    async with QueueManager(settings(redis_url, key("k1"))) as manager:
+        job_id = await manager.dispatch(Sealed(secret="canary"))
+        assert (await check(manager, registry(Sealed), workers=False)).spotless
+        [group] = (await check(manager, registry(SealedAfter), workers=False)).unrunnable
+        assert group.verdict.startswith("the payload does not fit deploys:sealed version 2")
+        assert "canary" not in group.verdict
+    async with QueueManager(redis_url) as manager:
+        report = await check(manager, registry(Sealed), workers=False)
+        assert (report.ok, report.spotless) == (True, False)
+        assert report.groups[0].verdict.startswith("not read: ")
+        assert report.groups[0].example == str(job_id)
 
 
 async def test_check_looks_at_dead_letters_if_asked(manager: QueueManager, client: redis.asyncio.Redis) -> None:

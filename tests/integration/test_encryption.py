@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
 import redis
+from click.testing import CliRunner
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from rf_jobs import (
+    Chain,
+    Discard,
     ExecutionFailed,
     Job,
     JobContext,
+    JobError,
     MissingKey,
     QueueManager,
     Settings,
+    Snooze,
+    State,
     TelemetrySettings,
     WorkerConfig,
     WorkerPool,
 )
+from rf_jobs.cli.app import app
 from rf_jobs.model import codec, limits
 from rf_jobs.model.events import DispatchRejected, Event, JobDied, JobParked, JobUnparked
 from rf_jobs.telemetry import telemetry
 from rf_jobs.telemetry.logs import LifecycleLog
-from tests.support.sealed import CANARY, QUEUE, Apart, Patient, Secret, key, settings, stored, write
+from tests.support.sealed import CANARY, QUEUE, Apart, Follows, Patient, Secret, Together, key, settings, stored, write
 from tests.support.tracing import Memory
 from tests.support.waiting import until
 
@@ -376,3 +385,77 @@ async def test_spans_and_metrics_say_nothing_of_it(redis_url: str) -> None:
     assert all(hides(span.to_json()) for span in spans)
     assert hides(all_bytes(redis_url)), "the metrics lie there too"
     provider.shutdown()
+
+
+async def test_the_next_step_of_a_chain_gets_a_sealed_result(redis_url: str) -> None:
+    async with QueueManager(settings(redis_url, K1)) as manager:
+        chain = Chain([Apart(text=CANARY), Follows()])
+        await manager.send_group(chain)
+        async with WorkerPool(CONFIG, manager):
+            assert await manager.batch(chain.id).wait(40) == "completed"
+        (last,) = [
+            record
+            for record in await manager.inspector.page(State.COMPLETED, QUEUE, 0, 10)
+            if record.job_class.endswith("Follows")
+        ]
+        assert last.result == len(CANARY)
+        assert hides(all_bytes(redis_url).lower())
+
+
+async def test_batch_consumers_open_and_seal(redis_url: str) -> None:
+    async with working(
+        settings(redis_url, K1, offload_above_bytes=1, offload_store="tests.support.sealed:Shelf")
+    ) as manager:
+        ids = await manager.dispatch_many([Together(text=f"{CANARY} {at}") for at in range(5)])
+        assert [await manager.wait(each, 20) for each in ids] == [f"{CANARY} {at}" for at in range(5)]
+        assert hides(all_bytes(redis_url))
+        assert await manager.dispatch(Apart(text=CANARY)).result(30) == CANARY.upper()
+
+
+class Later(Job, queue=QUEUE, name="sealed:Later", encrypt=True):
+    text: str
+    give_up: bool = False
+
+    async def handle(self, ctx: JobContext) -> None:
+        first = await ctx.step("think", lambda: f"{self.text} {ctx.attempt} {ctx.state}")
+        if not ctx.state:
+            await ctx.checkpoint(self.text)
+            raise Snooze(0.1, f"later with {self.text}")
+        assert first == f"{self.text} 1 None", "what an earlier run kept is opened again"
+        raise Discard(f"never mind {self.text}")
+
+
+async def test_steps_are_sealed_and_reasons_are_masked(redis_url: str) -> None:
+    seen: list[Event] = []
+    async with working(settings(redis_url, K1)) as manager:
+        manager.bus.subscribe(Event, seen.append)
+        job_id = await manager.dispatch(Later(text=CANARY))
+        with pytest.raises(JobError, match=r"ended as cancelled: never mind \*\*\*"):
+            await manager.wait(job_id, 10)
+        assert [moment.detail for moment in (await manager.job(job_id)).timeline if moment.event == "snoozed"] == [
+            "later with ***"
+        ]
+        assert hides(all_bytes(redis_url))
+        assert all(hides(repr(event)) for event in seen)
+
+
+def test_the_command_line_shows_nothing_even_with_the_key(redis_url: str, tmp_path: Path) -> None:
+    async def complete() -> UUID:
+        async with working(settings(redis_url, K1)) as manager:
+            job_id = await manager.dispatch(Secret(text=CANARY))
+            await manager.wait(job_id, 10)
+            return job_id
+
+    job_id = str(asyncio.run(complete()))
+    env = {"RF_JOBS_REDIS_URL": redis_url, "RF_JOBS_SECURITY_ENCRYPTION_KEYS": K1, "RF_JOBS_TELEMETRY_METRICS": "false"}
+    for words in (
+        ["jobs", "show", job_id, "--payload"],
+        ["jobs", "show", job_id, "--payload", "--json"],
+        ["jobs", "list", "--queue", QUEUE, "--state", "completed", "--payload"],
+        ["jobs", "wait", job_id],
+        ["jobs", "wait", job_id, "--json"],
+    ):
+        done = CliRunner().invoke(app, words, env=env)
+        assert done.exit_code == 0, done.output
+        assert hides(done.output), words
+        assert "***" in done.output, words

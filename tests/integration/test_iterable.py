@@ -54,14 +54,18 @@ async def test_nothing_to_do(manager: QueueManager, tmp_path: Path) -> None:
 
 async def test_after_a_failure_it_goes_on_at_the_item_that_failed(manager: QueueManager, tmp_path: Path) -> None:
     async with WorkerPool(CONFIG, manager):
-        handle = await manager.dispatch(Items(folder=str(tmp_path), count=10, trouble="fail", at=5, every=1000)).handle()
+        handle = await manager.dispatch(
+            Items(folder=str(tmp_path), count=10, trouble="fail", at=5, every=1000)
+        ).handle()
         assert await handle.result(20) == 10
     assert done(tmp_path) == list(range(10)), "saved at the failure, though not due"
     assert lines(tmp_path, "hooks") == ["start", "resume", "complete"]
     assert (await handle.record()).attempt == 2
 
 
-async def test_a_shutdown_stops_it_between_two_items_and_another_worker_goes_on(manager: QueueManager, tmp_path: Path) -> None:
+async def test_a_shutdown_stops_it_between_two_items_and_another_worker_goes_on(
+    manager: QueueManager, tmp_path: Path
+) -> None:
     job = Items(folder=str(tmp_path), count=400, every=1000, pause=0.005)
     async with WorkerPool(CONFIG, manager):
         handle = await manager.dispatch(job).handle()

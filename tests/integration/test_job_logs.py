@@ -96,7 +96,9 @@ async def test_many_lines_and_much_progress_cost_few_round_trips(manager: QueueM
     record = await ticking.record()
     assert record.started_at is not None
     assert record.finished_at is not None
-    allowed = 10 * (record.finished_at - record.started_at).total_seconds() + 10  # ten a second, and those that end jobs
+    allowed = (
+        10 * (record.finished_at - record.started_at).total_seconds() + 10
+    )  # ten a second, and those that end jobs
     assert count() < allowed
 
 

@@ -44,7 +44,9 @@ async def test_whoever_takes_the_job_back_calls_its_hook(manager: QueueManager, 
 
 
 @pytest.mark.chaos
-async def test_a_sibling_calls_it_where_a_supervisor_found_the_body(manager: QueueManager, redis_url: str, tmp_path: Path) -> None:
+async def test_a_sibling_calls_it_where_a_supervisor_found_the_body(
+    manager: QueueManager, redis_url: str, tmp_path: Path
+) -> None:
     handle = await manager.dispatch(KillsItsWorker(path=str(tmp_path / "told"))).handle()
     command = rf_jobs("worker", long_jobs.__name__, "--queues", QUEUE, "--redis-url", redis_url, "--processes", "2")
     options = ["--max-crashes", "1", "--no-metrics", "--no-tracing"]

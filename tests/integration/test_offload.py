@@ -30,7 +30,7 @@ from rf_jobs import (
     WorkerPool,
 )
 from rf_jobs.model.events import DispatchRejected, JobSnoozed
-from rf_jobs.worker import runner
+from rf_jobs.worker import opening
 from tests.support.sealed import CANARY, QUEUE, Bulky, BulkySecret, files_of, key, settings, stored, write
 from tests.support.waiting import until
 
@@ -190,12 +190,26 @@ async def test_what_is_not_needed_is_swept_and_nothing_else(redis_url: str, tmp_
 
 async def test_a_payload_is_looked_at_again_until_its_job_is_gone(redis_url: str, tmp_path: Path) -> None:
     async with QueueManager(offloading(redis_url, tmp_path)) as manager:
-        job_id = await manager.dispatch(Bulky(blob=BLOB))
-        assert await manager.offload.sweep(look_again=0) == 0
-        await manager.cancel(job_id)
+        await manager.dispatch(Bulky(blob=BLOB))
+        for _ in range(2):
+            assert await manager.offload.sweep(look_again=0) == 0
+        await manager.clear(QUEUE)
         assert await manager.offload.sweep(look_again=0) == 1
         assert files_of(tmp_path) == []
         assert await manager.store.client.exists(manager.store.keys.of("payloads")) == 0
+
+
+async def test_a_cancelled_job_that_comes_back_still_has_its_payload(redis_url: str, tmp_path: Path) -> None:
+    async with QueueManager(offloading(redis_url, tmp_path)) as manager:
+        parent = await manager.dispatch(Bulky(blob="small"))
+        child = await manager.dispatch(Bulky(blob=BLOB)).depends_on(parent)
+        (leased,) = await manager.pop_batch(QUEUE, 1)
+        await leased.fail("for the test")
+        assert (await manager.job(child)).state == "cancelled"
+        assert await manager.offload.sweep(look_again=0) == 0
+        assert await manager.retry_failed(parent)
+        async with WorkerPool(CONFIG, manager):
+            assert await manager.wait(child, 10) == len(BLOB)
 
 
 async def test_a_dispatch_that_never_came_leaves_nothing(redis_url: str, tmp_path: Path) -> None:
@@ -263,7 +277,7 @@ async def test_another_jobs_payload_is_not_loaded(redis_url: str, tmp_path: Path
 async def test_while_the_store_is_away_jobs_wait_and_lose_no_attempt(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "PAYLOAD_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(opening, "PAYLOAD_RETRY_SECONDS", 0.2)
     snoozed: list[JobSnoozed] = []
     bucket = Bucket()
     async with QueueManager(offloading(redis_url, None), payloads=ObjectPayloads(bucket, "jobs")) as manager:
@@ -285,7 +299,7 @@ async def test_while_the_store_is_away_jobs_wait_and_lose_no_attempt(
 async def test_a_folder_that_is_not_mounted_loses_nothing(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "PAYLOAD_RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(opening, "PAYLOAD_RETRY_SECONDS", 0.2)
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     snoozed: list[JobSnoozed] = []
     async with QueueManager(offloading(redis_url, here)) as manager:

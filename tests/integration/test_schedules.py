@@ -263,6 +263,23 @@ async def test_within_its_grace_each_tick_runs(manager: QueueManager) -> None:
     assert info.lag < 60
 
 
+class Knows(Job, queue=QUEUE, name="tests.knows"):
+    async def handle(self, ctx: JobContext) -> tuple[str, str]:
+        return ctx.schedule, str(ctx.tick)
+
+
+async def test_a_job_knows_its_schedule_and_its_tick(manager: QueueManager) -> None:
+    await manager.schedules.upsert("a", Knows(), every=60, misfire="all")
+    first = await rewind(manager, "a", 3)
+    async with Scheduler(manager), WorkerPool(WorkerConfig(queues=[QUEUE]), manager):
+        await settled(manager, "a")
+        for n in range(3):
+            tick = first + n * MINUTE
+            found = await manager.wait(tick_id("a", tick), 10)
+            assert found == ["a", str(datetime.fromtimestamp(tick / 1000, UTC))]
+        assert await manager.wait(await manager.dispatch(Knows()), 10) == ["", "None"]
+
+
 class Alone(Job, queue=QUEUE, name="tests.alone", unique_for=3600, unique_until="done"):
     async def handle(self, ctx: JobContext) -> None:
         return
@@ -337,7 +354,7 @@ async def fire_twice(manager: QueueManager, second: str) -> list[list[tuple[str,
     info = await manager.schedules.get("a")
     _, definition = await manager.schedules.reader.definition("a")
     maker = manager.schedules.maker
-    job = maker.make(definition, maker.job("a", definition), tick_id("a", tick))
+    job = maker.make("a", definition, maker.job("a", definition), tick_id("a", tick), tick)
     one = Tick("a", tick, info.revision, tick, tick + MINUTE, tick + MINUTE, 0, "", job.draft, job.event.job_class)
     calls = manager.schedules.calls
     return [

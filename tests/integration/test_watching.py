@@ -130,7 +130,9 @@ async def test_a_job_whose_record_is_not_kept(redis_url: str) -> None:
         assert told(rest)[-1][0] == "completed"
 
 
-async def test_a_slow_reader_gets_the_newest_progress_and_makes_nobody_wait(manager: QueueManager, tmp_path: Path) -> None:
+async def test_a_slow_reader_gets_the_newest_progress_and_makes_nobody_wait(
+    manager: QueueManager, tmp_path: Path
+) -> None:
     job_id = await manager.dispatch(Ticks(count=5_000))
     updates = manager.watch(job_id)
     await anext(updates)
@@ -158,7 +160,11 @@ async def test_changes_are_heard_of_and_not_looked_for(
 
 
 async def test_the_connection_may_be_lost(
-    manager: QueueManager, pool: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    manager: QueueManager,
+    pool: WorkerPool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(watching, "LOOK_UP_SECONDS", 60.0)
     job_id = await manager.dispatch(Waits(folder=str(tmp_path)))
@@ -180,7 +186,9 @@ async def test_many_watchers_of_one_job_share_a_connection(manager: QueueManager
     watchers = [asyncio.create_task(all_of(manager, job_id)) for _ in range(20)]
 
     async def listening() -> bool:
-        counts = await manager.store.client.execute_command("PUBSUB", "NUMSUB", manager.store.keys.of("live", str(job_id)))
+        counts = await manager.store.client.execute_command(
+            "PUBSUB", "NUMSUB", manager.store.keys.of("live", str(job_id))
+        )
         return bool(counts[1] == 1)
 
     await until(listening, "one connection listens")
@@ -298,5 +306,7 @@ async def test_a_result_that_is_gone_is_not_taken_for_none(manager: QueueManager
         return record.state == "completed" and not record.has_result
 
     await until(gone, "its result is gone")
-    with pytest.raises(ResultExpired, match="its result was kept only until .* UTC; give the class a longer result_ttl"):
+    with pytest.raises(
+        ResultExpired, match="its result was kept only until .* UTC; give the class a longer result_ttl"
+    ):
         await manager.wait(job_id, 20)

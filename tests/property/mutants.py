@@ -33,6 +33,10 @@ MUTANTS = (
     ("lib/crash.lua", "if crashes >= max then", "if crashes > max then", "poison lives longer"),
     ("beat.lua", "'token') == token then", "'token') then", "a zombie extends a lease"),
     ("revive.lua", "'attempt', 0, 'crashes', 0", "'attempt', 0", "crashes survive a replay"),
+    ("report.lua", "for i = math.max(0, -missed), n - 1 do", "for i = 0, n - 1 do", "lines sent again are kept twice"),
+    ("report.lua", "while left > most or", "while", "a log has no bound by its lines"),
+    ("report.lua", "if redis.pcall('HGET', P .. 'meta:' .. id, 'token') == token then", "if true then", "a zombie writes to a log"),
+    ("joblog.lua", "math.max(tonumber(ARGV[2]) - dropped, 0) + 1", "tonumber(ARGV[2]) + 1", "lines are numbered from the first that is kept"),
     ("keep.lua", "if redis.call('HGET', P .. 'meta:' .. id, 'token') ~= ARGV[3] then return 0 end", "", "a zombie writes a checkpoint"),
     ("schedule_fire.lua", "if m[2] ~= expected then return 'taken', '' end", "", "two schedulers run one tick"),
     ("schedule_fire.lua", "if m[4] then return 'paused', '' end", "", "a paused schedule runs"),
@@ -44,6 +48,14 @@ MUTANTS = (
     ("schedule_pause.lua", "if m[1] ~= ARGV[3] then return -2 end", "", "a resume takes another definition's tick"),
     ("schedule_due.lua", "many('ZADD', P .. 'schedules', hidden)", "", "schedulers are handed the same work"),
 )  # fmt: skip
+
+
+_TESTS = (
+    ("schedule_", "tests/property/test_schedule_machine.py"),
+    ("report", "tests/property/test_joblog.py"),
+    ("joblog", "tests/property/test_joblog.py"),
+)
+"""Which test is to find the bugs of which scripts; of all others the machine of transitions."""
 
 
 def survives(name: str, sound: str, broken: str) -> bool:
@@ -62,7 +74,7 @@ def survives(name: str, sound: str, broken: str) -> bool:
             "-x",
             "-p",
             "no:cacheprovider",
-            "tests/property/test_schedule_machine.py" if name.startswith("schedule_") else "tests/property/test_transitions.py",
+            next((test for start, test in _TESTS if name.startswith(start)), "tests/property/test_transitions.py"),
             "tests/integration/test_order.py",
         ]
         environment = {**os.environ, "RF_JOBS_TEST_EXAMPLES": os.environ.get("RF_JOBS_TEST_EXAMPLES", "400")}

@@ -27,7 +27,7 @@ return {string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000)), ou
 FAMILIES = {(key.name.partition(":")[0], ":" in key.name): key for key in KEYS}
 STANDING = {family: state for state, family in STATE_KEYS.items()}
 FINAL_FAMILIES = ("done", "dead", "cancelled", "expired")
-EXTRAS = ("errors", "timeline", "result", "progress", "checkpoint", "inputs")
+EXTRAS = ("errors", "timeline", "result", "progress", "checkpoint", "steps", "joblog", "inputs")
 OF_JOBS = (*JOB_KEYS, "parents", "inputs")
 OF_GROUPS = ("pending", "failed")
 OF_BOTH = ("dependents", "undone")

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from rf_jobs import Encrypted, Fail, Job, JobContext, JobsSettings, QueueManager, SecuritySettings, Settings
+from rf_jobs import (
+    Encrypted,
+    Fail,
+    Job,
+    JobContext,
+    JobsSettings,
+    QueueManager,
+    SecuritySettings,
+    Settings,
+    Snooze,
+)
 from rf_jobs.words.secret_keys import SecretKey
 
 QUEUE = "sealed"
@@ -49,11 +59,14 @@ class Secret(Job, queue=QUEUE, max_attempts=2, backoff=0, encrypt=True):
     async def handle(self, ctx: JobContext) -> str:
         ctx.log(f"working on {self.text}", about=self.text)
         await ctx.progress(1, 2, f"half of {self.text}")
+        await ctx.step("think", lambda: [self.text, ctx.attempt])
         if ctx.attempt == 1:
             await ctx.checkpoint({"seen": self.text})
             raise RuntimeError(f"not with {self.text}")
         if self.fail:
             raise Fail(f"never with {self.text}")
+        if await ctx.step("done", lambda: ctx.attempt) != 2:
+            raise Snooze(60, f"not yet {self.text}")
         return f"{ctx.state['seen']} again"
 
 
@@ -68,6 +81,23 @@ class Apart(Job, queue=QUEUE, executor="process", max_attempts=1, timeout=30, en
         if self.fail:
             raise ValueError(f"what is {self.text}")
         return self.text.upper()
+
+
+class Follows(Job, queue=QUEUE, max_attempts=1):
+    """Answers with the length of what the job before it answered with."""
+
+    async def handle(self, ctx: JobContext) -> int:
+        return len(ctx.previous)
+
+
+class Together(Job, queue=QUEUE, many=10, many_wait=0.2, encrypt=True):
+    """Runs several at once."""
+
+    text: str
+
+    @classmethod
+    async def handle_many(cls, jobs: list[Together], ctxs: list[JobContext]) -> list[str]:
+        return [job.text for job in jobs]
 
 
 class Bulky(Job, queue=QUEUE, max_attempts=1):
@@ -86,6 +116,21 @@ class BulkySecret(Job, queue=QUEUE, max_attempts=1, encrypt=True):
 
     async def handle(self, ctx: JobContext) -> int:
         return len(self.blob)
+
+
+class Shelf:
+    """A payload store in this process."""
+
+    payloads: ClassVar[dict[str, bytes]] = {}
+
+    async def put(self, name: str, data: bytes) -> None:
+        self.payloads[name] = data
+
+    async def get(self, name: str) -> bytes | None:
+        return self.payloads.get(name)
+
+    async def delete(self, name: str) -> None:
+        self.payloads.pop(name, None)
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -91,6 +92,16 @@ def test_no_text_does_worse_than_an_error(text: str) -> None:
         return
     at = ms("2026-01-01T00:00:00")
     assert (cron.after(at) or 0) > at
+
+
+def test_threads_may_share_one() -> None:
+    cron = Cron("*/7 * * * *", "Europe/Berlin")
+    ask = [ms("2026-03-28T00:00:00") + n * 61_000 for n in range(2000)]
+    alone = [Cron("*/7 * * * *", "Europe/Berlin").after(at) for at in ask[::100]]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(cron.after, ask * 4))
+    assert [together[n] for n in range(0, 2000, 100)] == alone
+    assert together[:2000] == together[2000:4000] == together[4000:6000] == together[6000:]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rf_jobs import Job, JobContext
+from rf_jobs import Encrypted, Job, JobContext
 from rf_jobs.model import catalog
 from rf_jobs.model.catalog import Catalog, catalog_of
 from rf_jobs.model.fields import faults
@@ -278,6 +278,61 @@ def test_a_backoff_that_fails(backoff: Any, told: str) -> None:
     entry = one("backoff", backoff=backoff)
     assert len(faults(entry)) == 1
     assert told in faults(entry)[0]
+
+
+class Asked(Job):
+    """Its options depend on the job."""
+
+    where: str = "fine"
+
+    def queue(self) -> str:
+        return self.where
+
+    def timeout(self) -> float:
+        return 1 / (self.where != "nowhere")
+
+    def tags(self) -> tuple[str, ...]:
+        return (self.where,)
+
+    def backoff(self) -> Any:
+        return 3 if self.where == "fine" else lambda attempt, error: -attempt
+
+    async def handle(self, ctx: JobContext) -> None: ...
+
+
+def test_option_methods_are_asked_of_a_job() -> None:
+    entry = Asked.__job_class__
+    assert faults(entry) == []
+    backoff, queue = faults(entry, Asked(where="no such {queue}"))
+    assert backoff.startswith("its backoff fails after attempt 1: InvalidOption: the delay that backoff gave is -1")
+    assert queue.startswith("its queue() fails: InvalidOption: ")
+    assert "its timeout() fails: ZeroDivisionError: division by zero" in faults(entry, Asked(where="nowhere"))
+
+
+def test_what_is_sealed_is_not_quoted() -> None:
+    class Sealed(Job):
+        secret: Encrypted[str]
+
+        def queue(self) -> str:
+            return f"no such {{{self.secret}}}"
+
+        async def handle(self, ctx: JobContext) -> None: ...
+
+    assert faults(Sealed.__job_class__, Sealed(secret="canary")) == ["its queue() fails: InvalidOption"]
+
+
+def test_option_methods_of_a_job_that_cannot_be_made_up() -> None:
+    class Needs(Job):
+        what: str
+
+        def timeout(self) -> float:
+            return -1
+
+        async def handle(self, ctx: JobContext) -> None: ...
+
+    entry = Needs.__job_class__
+    assert faults(entry) == []
+    assert faults(entry, Needs(what="x"))[0].startswith("its timeout() fails: InvalidOption: timeout is -1")
 
 
 def test_a_class_that_is_in_order() -> None:

@@ -178,3 +178,10 @@ def test_after_close_nothing_is_counted(fleet: Fleet) -> None:
     fleet.metrics.close()
     fleet.bus.emit(ended(ev.JobCompleted))
     assert fleet.of(names.JOBS_PROCESSED, "success") == 0
+
+
+@pytest.mark.parametrize("reason", names.UNOPENED)
+def test_rare_reasons_of_burials_share_a_label(fleet: Fleet, reason: str) -> None:
+    fleet.bus.emit(ev.JobDied("id", "emails", "SendEmail", 1, "w", 0.0, 0.0, 0.0, "", reason))
+    assert fleet.of(names.JOBS_FAILED, "unopened") == 1
+    assert fleet.of(names.JOBS_FAILED, "exception") == 0

@@ -107,7 +107,11 @@ def test_each_line_is_told_once_however_the_looks_overlap(batches: list[list[str
     for batch in batches:
         kept += [line(message) for message in batch]
         first = data.draw(st.integers(1, follower.line + 1))
-        seen += [update for update in follower.news(Look(RUNNING, lines=kept[first - 1 :], first=first)) if isinstance(update, LogLine)]
+        seen += [
+            update
+            for update in follower.news(Look(RUNNING, lines=kept[first - 1 :], first=first))
+            if isinstance(update, LogLine)
+        ]
     assert [update.number for update in seen] == list(range(1, len(kept) + 1))
     assert [update.message for update in seen] == [message for batch in batches for message in batch]
 

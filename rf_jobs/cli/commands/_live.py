@@ -40,7 +40,11 @@ def update_of(update: JobUpdate) -> str:
 
 def progress_of(progress: Progress) -> str:
     """``35 % (7 of 20) message``; without a total, what was done."""
-    done = f"{progress.percentage:.0f} % ({progress.current:g} of {progress.total:g})" if progress.total else f"{progress.current:g}"
+    done = (
+        f"{progress.percentage:.0f} % ({progress.current:g} of {progress.total:g})"
+        if progress.total
+        else f"{progress.current:g}"
+    )
     return f"{done} {clean(progress.message)}".rstrip()
 
 
@@ -48,7 +52,9 @@ def stage_of(request: Cancellation) -> str:
     """How far it is, and how long that took."""
     since = request.requested_at
     at = request.acknowledged_at if request.stage == ACKNOWLEDGED else request.stopped_at
-    return request.stage + (f" after {duration((at - since).total_seconds())}" if at is not None and since is not None else "")
+    return request.stage + (
+        f" after {duration((at - since).total_seconds())}" if at is not None and since is not None else ""
+    )
 
 
 def fate_of(record: JobRecord) -> str:

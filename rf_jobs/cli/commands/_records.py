@@ -69,7 +69,11 @@ def show(record: JobRecord, lines: list[LogLine], *, payload: bool) -> None:
         )
         click.echo(clean(error.traceback.rstrip() or f"{error.type}: {error.message}", lines=True))
     if lines:
-        some = f", the last {SHOWN_LINES} of {number(len(lines))} lines; jobs logs shows all" if len(lines) > SHOWN_LINES else ""
+        some = (
+            f", the last {SHOWN_LINES} of {number(len(lines))} lines; jobs logs shows all"
+            if len(lines) > SHOWN_LINES
+            else ""
+        )
         output.heading(f"log{some}")
         for line in lines[-SHOWN_LINES:]:
             click.echo(line_of(line))

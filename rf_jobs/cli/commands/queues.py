@@ -32,7 +32,9 @@ def queues(session: Session, limit: int, offset: int) -> None:
         click.echo("no queue has ever held a job")
         return
     output.table(
-        ["queue", *STATES, "oldest ready", ""], [_row(info, parked.get(info.name, [])) for info in shown], right=(*STATES, "oldest ready")
+        ["queue", *STATES, "oldest ready", ""],
+        [_row(info, parked.get(info.name, [])) for info in shown],
+        right=(*STATES, "oldest ready"),
     )
     for group in (group for info in shown for group in parked.get(info.name, [])):
         name = f"{class_name(group.job_class)} version {group.version}"
@@ -40,9 +42,7 @@ def queues(session: Session, limit: int, offset: int) -> None:
     output.page_note(len(shown), offset, total)
 
 
-async def _look(
-    manager: QueueManager, offset: int, limit: int
-) -> tuple[list[QueueInfo], dict[str, list[Group]], int]:
+async def _look(manager: QueueManager, offset: int, limit: int) -> tuple[list[QueueInfo], dict[str, list[Group]], int]:
     """A page of queues, what is parked in them by class, and how many queues there are."""
     found = await manager.queues()
     shown = found[offset : offset + limit]
