@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
     "outbox": "Move jobs from a database's outbox to the server.",
     "dispatch": "Dispatch one job.",
     "queues": "List the queues.",
-    "jobs": "List, show, follow, cancel and await jobs.",
+    "jobs": "List, look for, show, follow, move, cancel and await jobs.",
     "explain": "Say why a job is not running.",
     "batches": "List, show, cancel and retry batches and chains.",
     "failed": "List, show, retry and forget dead letters.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -13,6 +14,7 @@ from rf_jobs.core.explain import Explainer, Explanation
 from rf_jobs.core.inspector import Filters, Inspector
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord, QueueInfo, WorkerInfo
+from rf_jobs.core.searching import Searcher, SearchResult, Wanted
 from rf_jobs.model.jobclass import registry
 from rf_jobs.store import limit_calls
 from rf_jobs.store.redis import AsyncStore
@@ -121,6 +123,21 @@ class Steering:
         """Why a job is not running (yet, or any more): true reasons, the most important first. Raises ``JobNotFound``."""
         return await Explainer(self.store, self.inspector).explain(as_job_id(job_id))
 
+    async def search(
+        self, *, queue: str | None = None, states: Iterable[State | str] = (), job_class: type | str | None = None,
+        tag: str | None = None, text: str | None = None, limit: int = 50, scan: int = 10_000,
+    ) -> SearchResult:  # fmt: skip
+        """The first ``limit`` jobs that fit all that is given: ``text`` is part of the id, the payload (what is sealed is not
+        read) or the last error. Looks at no more than about ``scan`` jobs, and says whether those were all."""
+        if limit < 1 or scan < 1:
+            raise InvalidOption(f"limit is {limit!r} and scan is {scan!r}; both must be at least 1")
+        entry = getattr(job_class, "__job_class__", None)
+        wanted = Wanted(
+            queue_name(queue) if queue else None, _states(states) or tuple(State),
+            entry.name if entry is not None else job_class, tag, text,
+        )  # fmt: skip
+        return await Searcher(self.store, self.inspector).search(wanted, limit, scan)
+
     # --- waiting jobs ------------------------------------------------------------------------------------------
 
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
@@ -187,6 +204,13 @@ class Steering:
         """Remove offloaded payloads whose jobs are gone or will never run again; answers how many. Workers do so by
         themselves, every minute. Raises ``MissingPayloadStore``."""
         return await self.offload.sweep()
+
+
+def _states(given: Iterable[State | str]) -> tuple[State, ...]:
+    try:
+        return tuple(State(state) for state in given)
+    except ValueError as error:
+        raise InvalidOption(f"{error}; states are {', '.join(State)}") from None
 
 
 def _class_scopes(job_class: type | str) -> list[str]:

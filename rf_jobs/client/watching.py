@@ -6,11 +6,13 @@ So nothing is missed when the connection is lost, and a reader who is slower tha
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from rf_jobs.client.ear import Box, Ear
 from rf_jobs.core.inspector import Inspector
 from rf_jobs.core.revealing import revealed_lines
 from rf_jobs.core.updates import Follower, JobUpdate, Look, StateChanged
+from rf_jobs.store.calls import Call
 from rf_jobs.store.keys import LIVE_CHANNEL
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words.errors import JobNotFound
@@ -56,7 +58,7 @@ class Watcher:
     async def _look(self, job_id: str, line: int, *, errors: bool) -> Look | None:
         """None where the job is not there any more. What is read after a final state is all there will ever be."""
         commands = self._store.commands
-        calls = [
+        calls: list[Call[Any]] = [
             commands.watch(job_id, LIVE_MS),
             commands.meta(job_id),
             commands.kept("progress", job_id),

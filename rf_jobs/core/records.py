@@ -100,7 +100,7 @@ class JobRecord:
     errors: list[AttemptError] = field(default_factory=list)
     """Oldest first; the last 50."""
     timeline: list[Moment] = field(default_factory=list)
-    """Oldest first: dispatch, the last start, the end, and what is not plain in between (the last 100)."""
+    """Oldest first: dispatch, each start, the end, and what is not plain in between (the last 100)."""
     progress: Progress | None = None
     result: Any = None
     """What the handler returned, while that is kept."""
@@ -165,7 +165,7 @@ class WorkerInfo:
     pid: int
     queues: tuple[str, ...]
     state: str
-    """running, stopping, or stale: silent for longer than it should be."""
+    """running, quiet (takes no more jobs), stopping, or stale: silent for longer than it should be."""
     slots: int
     busy: int
     started_at: datetime | None
@@ -340,7 +340,7 @@ def _timeline(letter: Envelope | None, meta: Mapping[str, str], state: str, kept
     """Plain moments follow from the times that are stored anyway; only what is not plain was written down."""
     moments = [Moment(_time(letter.at), "dispatched", letter.queue)] if letter else []
     moments += [_noted(line) for line in kept]
-    if "epoch" in meta:
+    if "epoch" in meta and not any(known.event == "started" and known.at == _time(meta["epoch"]) for known in moments):
         moments.append(Moment(_time(meta["epoch"]), "started", f"attempt {max(whole(meta.get('attempt', '1')), 1)}"))
     if "finished" in meta and state in ("completed", "cancelled", "expired"):
         moments.append(Moment(_time(meta["finished"]), state, meta.get("reason", "")))

@@ -120,7 +120,7 @@ class Follower:
         errors = list(look.errors or ())
         new = errors
         if self._error in errors:
-            new = errors[len(errors) - errors[::-1].index(self._error) :]  # type: ignore[arg-type]
+            new = errors[len(errors) - errors[::-1].index(self._error) :]
         if errors:
             self._error = errors[-1]
         return [read_error(line) for line in new]

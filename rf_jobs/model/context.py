@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from inspect import isawaitable
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from uuid import UUID
 
 from rf_jobs.model.envelope import WIRE_VERSION, Envelope, Headers
@@ -19,6 +19,8 @@ from rf_jobs.words.timing import Duration, from_ms, now_ms, seconds
 
 log = logging.getLogger("rf_jobs.job")
 MAX_STEP_NAME = 200
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Dispatcher(Protocol):
@@ -324,6 +326,12 @@ class JobContext:
             await self._desk.keep_checkpoint(self, state)
         self._state = state
 
+    @overload
+    async def step(
+        self, name: str, function: Callable[P, Awaitable[R]], *args: P.args, **options: P.kwargs
+    ) -> R: ...
+    @overload
+    async def step(self, name: str, function: Callable[P, R], *args: P.args, **options: P.kwargs) -> R: ...
     async def step(self, name: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Do something once, however often the job runs: the answer of ``function(*args, **options)``, a coroutine function
         or a plain one, is kept under ``name``, and a later attempt gets it without calling. The answer is plain JSON data,

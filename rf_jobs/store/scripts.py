@@ -24,7 +24,7 @@ _MOVING_SCRIPTS = {
     "finish": (*_MOVING, "crash"),
     "reclaim": (*_MOVING, "crash"),
 }  # fmt: skip
-_LIBS: dict[str, tuple[str, ...]] = {"report": ("tell",), **_MOVING_SCRIPTS}
+_LIBS: dict[str, tuple[str, ...]] = {**_MOVING_SCRIPTS}
 _REFUSED_WHEN_FULL = ("enqueue", "schedule_fire", "schedule_put")
 _SERVER_TIME = "redis.call('TIME')"
 """Where the scripts have the time from; it stands once, in lib/prelude.lua."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -23,6 +23,7 @@ from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.sync.parts import LeasedSyncJob, SyncBatchHandle, SyncLimits, SyncSchedules
 from rf_jobs.sync.steering import SyncSteering
 from rf_jobs.words.config_settings import Settings
+from rf_jobs.words.errors import BackendError
 from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.timing import Duration, seconds
 
@@ -169,7 +170,8 @@ class QueueManager(SyncSteering):
             while (update := self._run(following)) is not None:
                 yield update
         finally:
-            self._run(end)
+            with suppress(BackendError):  # it was closed before
+                self._run(end)
 
     def wait(self, job_id: UUID | str, timeout: Duration | None = None) -> Any:
         """Wait until a job ends."""

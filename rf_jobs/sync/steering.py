@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -11,7 +11,8 @@ from rf_jobs.client.manager import QueueManager as AsyncQueueManager
 from rf_jobs.core.explain import Explanation
 from rf_jobs.core.inspector import Filters
 from rf_jobs.core.records import JobRecord, QueueInfo, WorkerInfo
-from rf_jobs.words.states import Priority
+from rf_jobs.core.searching import SearchResult
+from rf_jobs.words.states import Priority, State
 from rf_jobs.words.timing import Duration
 
 T = TypeVar("T")
@@ -78,6 +79,17 @@ class SyncSteering:
     def paused(self) -> dict[str, datetime | None]:
         """Which classes and tags are paused, and until when."""
         return self._run(lambda m: m.paused())
+
+    def search(
+        self, *, queue: str | None = None, states: Iterable[State | str] = (), job_class: type | str | None = None,
+        tag: str | None = None, text: str | None = None, limit: int = 50, scan: int = 10_000,
+    ) -> SearchResult:  # fmt: skip
+        """The first jobs that fit all that is given."""
+        return self._run(
+            lambda m: m.search(
+                queue=queue, states=states, job_class=job_class, tag=tag, text=text, limit=limit, scan=scan
+            )
+        )
 
     # --- waiting jobs ----------------------------------------------------------------------------------------------
 

@@ -93,9 +93,9 @@ class Supervisor:
         for end in self._wakeup:
             end.setblocking(False)
         previous: dict[int, Any] = {s: signal.signal(s, self._on_signal) for s in STOP_SIGNALS}
-        for number, handler in ((signal.SIGHUP, self._on_hang_up), (signal.SIGTSTP, self._on_quiet)):
-            if signal.getsignal(number) is signal.SIG_DFL:  # nohup, and programs with a meaning of their own, keep it
-                previous[number] = signal.signal(number, handler)
+        for ours, do in ((signal.SIGHUP, self._on_hang_up), (signal.SIGTSTP, self._on_quiet)):
+            if signal.getsignal(ours) is signal.SIG_DFL:  # nohup, and programs with a meaning of their own, keep it
+                previous[ours] = signal.signal(ours, do)
         previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
         old_fd = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
         try:

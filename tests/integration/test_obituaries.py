@@ -66,7 +66,7 @@ async def test_a_hook_that_raises_harms_nobody(manager: QueueManager, tmp_path: 
             return bool(await manager.failed_jobs())
 
         await until(dead, "it is buried")
-        assert await manager.dispatch(long_jobs.Waits(folder=str(tmp_path))).handle()
+        await manager.dispatch(long_jobs.Waits(folder=str(tmp_path)))
         (tmp_path / "go").touch()
 
         async def empty() -> bool:

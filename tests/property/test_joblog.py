@@ -112,4 +112,4 @@ def machine(redis_url: str) -> Iterator[type[LogMachine]]:
 
 
 def test_a_log_is_what_the_model_says(machine: Any) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=20))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=20))

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from rf_jobs import IterableJob, Job, JobContext
 from rf_jobs.words.timing import Duration
@@ -77,7 +78,8 @@ class Odd(Job, queue=QUEUE, max_attempts=1):
         ctx.log("half \ud800", value="half \ud800")
         ctx.log("broken", value=Broken())
         ctx.log("an object", at=Path("here"), count={1: {2}})
-        ctx.log("long fields", **{f"field{number}": "y" * 2_000 for number in range(50)})
+        long: dict[str, Any] = {f"field{number}": "y" * 2_000 for number in range(50)}
+        ctx.log("long fields", **long)
         ctx.log("not for the store", level=logging.DEBUG)
         ctx.log("severe", level=logging.ERROR)
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -94,6 +97,36 @@ def test_no_text_does_worse_than_an_error(text: str) -> None:
     assert (cron.after(at) or 0) > at
 
 
+@pytest.mark.parametrize(
+    ("expression", "spring", "autumn"),
+    [
+        ("30 2 * * *", "3:00", "2:30"),
+        ("0 2,3 * * *", "3:00", "2:00 3:00"),
+        ("*/30 * * * *", "0:30 1:00 1:30 3:00 3:30 4:00", "0:30 1:00 1:30 2:00 2:30 2:00 2:30 3:00 3:30 4:00"),
+        ("0 */4 * * *", "4:00", "4:00"),
+        ("*/30 2 * * *", "3:00 3:30", "2:00 2:30 2:00 2:30"),
+    ],
+)
+def test_the_nights_of_the_guide(expression: str, spring: str, autumn: str) -> None:
+    def night(midnight: str, until: str) -> str:
+        cron, at, found = Cron(expression, "Europe/Berlin"), ms(midnight), []
+        while (at := cron.after(at) or 0) <= ms(until):
+            found.append(f"{datetime.fromtimestamp(at / 1000, ZoneInfo('Europe/Berlin')):%-H:%M}")
+        return " ".join(found)
+
+    assert night("2026-03-28T23:00:00", "2026-03-29T02:00:00") == spring
+    assert night("2026-10-24T22:00:00", "2026-10-25T03:00:00") == autumn
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_threads_may_share_one() -> None:
     cron = Cron("*/7 * * * *", "Europe/Berlin")
     ask = [ms("2026-03-28T00:00:00") + n * 61_000 for n in range(2000)]

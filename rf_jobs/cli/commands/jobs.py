@@ -14,11 +14,13 @@ from rf_jobs.cli.commands._moving import move_job
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
+from rf_jobs.cli.wording import number
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.steering import CLEARED
 from rf_jobs.core.cancellations import TOO_LATE
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord
+from rf_jobs.core.searching import SearchResult
 from rf_jobs.core.updates import StateChanged
 from rf_jobs.words.errors import BackendError, JobError
 from rf_jobs.words.states import State
@@ -26,7 +28,7 @@ from rf_jobs.words.states import State
 
 @click.group
 def jobs() -> None:
-    """List, show, follow, cancel and await jobs."""
+    """List, look for, show, follow, move, cancel and await jobs."""
 
 
 @jobs.command("list")
@@ -58,6 +60,45 @@ def list_jobs(
     else:
         _records.rows_of(records, payload=payload)
         output.page_note(len(records), offset, total)
+
+
+@jobs.command("search")
+@click.argument("text", required=False)
+@click.option("--class", "job_class", metavar="NAME", help="Only this class: its name, or its last part.")
+@click.option("--tag", help="Only jobs with this tag.")
+@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]), help="Repeat it.")
+@click.option("--queue", "queue", help="Only this queue.  [default: all]")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option("--scan", type=click.IntRange(1), default=10_000, show_default=True, help="Look at no more than about so many jobs.")
+@click.option("--payload", is_flag=True, help="Show payloads (they may hold personal data).")
+@common()
+def search_jobs(
+    session: Session, text: str | None, job_class: str | None, tag: str | None, states: tuple[str, ...], queue: str | None,
+    limit: int, scan: int, payload: bool,
+) -> int:  # fmt: skip
+    """Look for jobs: TEXT is part of the id, of the payload (what is encrypted is not read) or of the last error.
+
+    Exits with 1 where none was found.
+    """
+
+    async def work(manager: QueueManager) -> SearchResult:
+        where = await known_queue(manager, queue) if queue else None
+        return await manager.search(
+            queue=where, states=states, job_class=job_class, tag=tag, text=text, limit=limit, scan=scan
+        )
+
+    with output.busy("looking"):
+        found = session.run(work)
+    if session.json:
+        shown = [shapes.job(record, payload=payload) for record in found.jobs]
+        output.document({"jobs": shown, "scanned": found.scanned, "complete": found.complete})
+    elif found.jobs:
+        _records.rows_of(found.jobs, payload=payload)
+    if not session.json and not found.complete:
+        click.echo(f"{number(found.scanned)} jobs were looked at, and there are more; see --limit and --scan", err=True)
+    elif not session.json and not found.jobs:
+        click.echo(f"none of {number(found.scanned)} jobs fits")
+    return Exit.OK if found.jobs else Exit.NO
 
 
 async def _page(

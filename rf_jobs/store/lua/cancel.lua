@@ -10,6 +10,7 @@ if m[1] == 'running' then
 end
 local state = take_waiting(queue, id)
 if state then
+  redis.call('HSET', P .. 'meta:' .. id, 'asked', int(NOW))
   conclude(queue, 'cancelled', id, reason, retained)
   return {state, 1, EFFECTS, run_work()}
 end

@@ -153,6 +153,7 @@ local function lease_popped(queue, popped)
   end
   many('ZADD', P .. 'running:' .. queue, leases)
   count(queue, 'started', leased)
+  tell(leases, 'running') -- the expiries among them are nobody's ids
 end
 
 for q = 6, #ARGV do

@@ -30,6 +30,7 @@ local function to_later(queue, id, delay)
   local later = P .. 'later:' .. queue
   local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
   redis.call('ZADD', later, due, id)
+  tell({id}, 'scheduled')
   if not head[2] or NOW + delay < tonumber(head[2]) then wake(queue, 1) end
 end
 
@@ -46,6 +47,7 @@ function verbs.retry(queue, id, mkey, delay, reason, err, span)
   redis.call('HSET', mkey, 'state', 'scheduled')
   if span ~= '' then redis.call('HSET', mkey, 'previous', span) end
   keep_error(id, err)
+  note_start(id)
   note(id, 'retried', reason)
   count(queue, 'retried', 1)
   to_later(queue, id, delay)
@@ -53,6 +55,7 @@ end
 
 function verbs.snooze(queue, id, mkey, delay, reason)
   redis.call('HSET', mkey, 'state', 'scheduled')
+  note_start(id)
   bump(mkey, 'attempt', -1)
   note(id, 'snoozed', reason)
   count(queue, 'snoozed', 1)
@@ -85,6 +88,7 @@ function verbs.park(queue, id, mkey, _, reason)
   redis.call('ZADD', P .. 'parked:' .. queue, now, id)
   note(id, 'parked', reason)
   count(queue, 'parked', 1)
+  tell({id}, 'parked')
 end
 
 function verbs.crash(queue, id, _, max, reason, err, _, token)
@@ -124,6 +128,7 @@ while i <= #ARGV do
         end
         if ttl then
           redis.call('SET', P .. 'result:' .. id, ARGV[i + 1], 'PX', ttl)
+          redis.call('HSET', META .. id, 'kept', int(NOW + ttl))
           redis.call('SADD', P .. 'extras', id)
         end
       end

@@ -33,6 +33,7 @@ if due and due > NOW then
   redis.call('HSET', mkey, 'state', 'scheduled')
   redis.call('ZADD', P .. 'later:' .. queue, int(due), id)
   wake(queue, 1)
+  tell({id}, 'scheduled')
 else
   make_ready(queue, {id})
 end

@@ -6,7 +6,7 @@ local done = {}
 for i = 10, #ARGV do
   if redis.call('ZREM', P .. 'dead:' .. queue, ARGV[i]) == 1 then
     redis.call('HSET', P .. 'meta:' .. ARGV[i], 'attempt', 0, 'crashes', 0)
-    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'exp', 'undone')
+    redis.call('HDEL', P .. 'meta:' .. ARGV[i], 'finished', 'reason', 'first', 'cancel', 'asked', 'heard', 'kept', 'exp', 'undone')
     note(ARGV[i], 'replayed', '')
     redis.call('UNLINK', P .. 'parents:' .. ARGV[i]) -- of one that ended because of them: it does without
     local links = meta_of(ARGV[i], 'links')[1]

@@ -14,6 +14,7 @@ local function crash(queue, id, max, reason, err, keep, token)
       int(number(m[1])), int(number(m[2])), string.sub(err, 2))
   end
   keep_error(id, err)
+  note_start(id)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
   if m[4] then -- it was asked to stop: it does not run again

@@ -11,6 +11,7 @@ local function unhold(ref, id, score)
   redis.call('HDEL', P .. 'meta:' .. id, 'held')
   redis.call('ZADD', P .. 'ready:' .. queue, score, id)
   wake(queue, 1)
+  tell({id}, 'ready')
   count(queue, 'unblocked', 1)
   effect('unblocked', queue, id, m[3] or '', ref)
   return true
@@ -123,6 +124,7 @@ local function hold(queue, id, score, ref, class)
   redis.call('ZADD', P .. 'held:' .. ref, score, id)
   redis.call('SADD', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
   count(queue, 'blocked', 1)
+  tell({id}, 'blocked')
   effect('blocked', queue, id, class, ref)
 end
 

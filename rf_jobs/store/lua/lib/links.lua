@@ -27,12 +27,15 @@ local function take_waiting(queue, id)
   end
 end
 
--- Asks the worker that runs a job to stop it.
+-- Asks the worker that runs a job to stop it: by its next heartbeat, and at once where it listens.
 local function ask_to_stop(id, token, reason)
+  local worker = string.match(token or '', '^[^.]+') or ''
   redis.call('HSET', P .. 'meta:' .. id, 'cancel', reason)
-  local key = P .. 'cancels:' .. (string.match(token or '', '^[^.]+') or '')
-  redis.call('SADD', key, id)
-  redis.call('PEXPIRE', key, 3600000)
+  redis.call('HSETNX', P .. 'meta:' .. id, 'asked', int(NOW))
+  redis.call('SADD', P .. 'cancels:' .. worker, id)
+  redis.call('PEXPIRE', P .. 'cancels:' .. worker, 3600000)
+  redis.call('PUBLISH', P .. 'stop:' .. worker, id)
+  tell({id}, 'cancel')
 end
 
 -- A blocked job waits for nobody any more.
@@ -45,6 +48,7 @@ local function unblock(queue, id, class, due)
     redis.call('HSET', P .. 'meta:' .. id, 'state', 'scheduled')
     redis.call('ZADD', P .. 'later:' .. queue, int(due), id)
     wake(queue, 1)
+    tell({id}, 'scheduled')
   else
     make_ready(queue, {id})
   end
@@ -264,7 +268,7 @@ local function restore(child, by)
     return failed[1] ~= by
   end
   redis.call('ZREM', P .. family .. ':' .. queue, child)
-  redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel', 'held')
+  redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel', 'asked', 'heard', 'held')
   relock(child, m[2] or '')
   count(queue, family == 'dead' and 'replayed' or 'restored', 1)
   effect('restored', queue, child, m[4] or '', by)
@@ -272,6 +276,7 @@ local function restore(child, by)
     many('SADD', P .. 'parents:' .. child, waits)
     redis.call('HSET', P .. 'meta:' .. child, 'state', 'blocked')
     redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), child)
+    tell({child}, 'blocked')
   else
     make_ready(queue, {child})
   end

@@ -77,11 +77,26 @@ local function wake(queue, n)
   for _ = 1, room do redis.call('RPUSH', key, '1') end
 end
 
+local live -- whether anybody watches any job; asked once
+
+-- Tells those who watch these jobs that something has changed. What, they look up themselves.
+local function tell(ids, what)
+  if live == nil then live = redis.call('EXISTS', P .. 'live') == 1 end
+  if not live then return end
+  for from = 1, #ids, 1000 do
+    local watched = redis.call('ZMSCORE', P .. 'live', unpack(ids, from, math.min(from + 999, #ids)))
+    for i = 1, #watched do
+      if watched[i] then redis.call('PUBLISH', P .. 'live:' .. ids[from + i - 1], what) end
+    end
+  end
+end
+
 -- A running job back to where it stood in its queue.
 local function to_ready_where_it_stood(queue, id, score)
   redis.call('ZREM', P .. 'running:' .. queue, id)
   redis.call('ZADD', P .. 'ready:' .. queue, tonumber(score or '') and score or int(reserve(1) + band(1)), id)
   wake(queue, 1)
+  tell({id}, 'ready')
 end
 
 -- Remembers what is not plain in a job's life.
@@ -90,6 +105,12 @@ local function note(id, event, detail)
   redis.call('RPUSH', key, int(NOW) .. ' ' .. event .. ' ' .. detail)
   redis.call('LTRIM', key, -100, -1)
   redis.call('SADD', P .. 'extras', id)
+end
+
+-- Remembers when the attempt that ends here was started: in the meta the next one's start takes its place. Before `note`.
+local function note_start(id)
+  local m = meta_of(id, 'epoch', 'attempt')
+  redis.call('RPUSH', P .. 'timeline:' .. id, int(number(m[1])) .. ' started attempt ' .. int(number(m[2])))
 end
 
 local function keep_error(id, text)
@@ -131,6 +152,7 @@ local function make_ready(queue, ids)
   end
   many('ZADD', P .. 'ready:' .. queue, args)
   wake(queue, n)
+  tell(ids, 'ready')
 end
 
 -- Removes all that belongs to these jobs.
@@ -144,7 +166,7 @@ local function erase(ids)
     gone[#gone + 1] = P .. 'meta:' .. ids[i]
     if flags[i] == 1 then
       extras[#extras + 1] = ids[i]
-      for _, family in ipairs({'errors:', 'timeline:', 'result:', 'progress:', 'checkpoint:', 'parents:', 'inputs:', 'undone:'}) do
+      for _, family in ipairs({'errors:', 'timeline:', 'result:', 'progress:', 'checkpoint:', 'steps:', 'joblog:', 'parents:', 'inputs:', 'undone:'}) do
         gone[#gone + 1] = P .. family .. ids[i]
       end
     end
@@ -176,6 +198,7 @@ end
 
 -- Tells those who wait that a job is over.
 local function announce(ids, state)
+  tell(ids, state)
   if #ids == 0 or redis.call('EXISTS', P .. 'watched') == 0 then return end
   local flags = redis.call('SMISMEMBER', P .. 'watched', unpack(ids))
   for i = 1, #ids do
