@@ -61,6 +61,9 @@ class Schedules:
         now = await self._lifecycle.store.run(self._lifecycle.store.commands.time())
         one = put_of(name, definition, now)
         if one.next is None:
+            known, _ = await self._lifecycle.store.run(self.calls.definition(name))
+            if known == one.revision:  # it has come to its end, and is said again
+                return False
             raise SchedulerError(f"schedule {name!r} would never run: until lies before its first tick")
         (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
         if reply < 0:

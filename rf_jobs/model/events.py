@@ -296,7 +296,7 @@ class HoldEnded(Event, gc=False):
 
 
 class CancelRequested(JobEvent, gc=False):
-    """It runs; its worker was told to stop it."""
+    """It runs; its worker is asked to stop it, and says so with ``JobCancelAcknowledged``."""
 
 
 class JobCancelAcknowledged(JobEvent, gc=False):

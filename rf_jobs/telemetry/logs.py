@@ -48,7 +48,8 @@ _LEVELS: dict[type[ev.Event], tuple[int, str]] = {
     ev.JobForgotten: (logging.INFO, "was forgotten"),
     ev.JobCancelled: (logging.INFO, "was cancelled"),
     ev.CancelRequested: (logging.INFO, "was asked to stop"),
-    ev.JobOverran: (logging.WARNING, "ignores its timeout"),
+    ev.JobCancelAcknowledged: (logging.INFO, "was told to stop"),
+    ev.JobOverran: (logging.WARNING, "ignores its timeout, or that it was cancelled"),
     ev.LeaseLost: (logging.WARNING, "lost its lease"),
 }
 _SCHEDULES: dict[type[ev.ScheduleEvent], tuple[int, str]] = {

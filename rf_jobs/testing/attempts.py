@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.transitions import AttemptEnd
-from rf_jobs.model.context import Desk, JobContext
+from rf_jobs.model.context import JobContext
+from rf_jobs.model.desk import Desk
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import Handle, MiddlewareStack

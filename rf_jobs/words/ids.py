@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import re
@@ -34,6 +35,13 @@ def new_id() -> UUID:
             ms = _last[0] = ms + 1
             _last[1] = 0
     return UUID(int=(ms << 80) | (0x7 << 76) | (_last[1] << 64) | (0b10 << 62) | _bits(62))
+
+
+def member_id(group: UUID, number: int) -> UUID:
+    """The id of a group's member: the same whenever that group is dispatched, so that none is doubled."""
+    digest = hashlib.sha256(group.bytes + number.to_bytes(8, "big")).digest()
+    random_bits = int.from_bytes(digest[:8], "big") >> 2
+    return UUID(int=(group.int >> 80 << 80) | (0x7 << 76) | ((number & 0xFFF) << 64) | (0b10 << 62) | random_bits)
 
 
 def job_id(value: UUID | str) -> UUID:

@@ -132,7 +132,7 @@ class CrowdRunner(Runner):
         crowd = attempt.crowd
         if own is None or letter is None or crowd is None or crowd.scrub is None:
             return own
-        return _CrowdGuard(letter, attempt.job, self._protection.keyring, crowd.scrub)
+        return _CrowdGuard(letter, attempt.job, self._keyring, crowd.scrub)
 
     async def inside(self, member: Attempt, handle: Callable[[], Any]) -> Any:
         """Call ``handle`` inside the middlewares, as the member's run."""

@@ -11,7 +11,8 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.core.records import clip
 from rf_jobs.core.revealing import Words, sealed_message
 from rf_jobs.model import codec
-from rf_jobs.model.context import Dispatcher, JobContext
+from rf_jobs.model.context import JobContext
+from rf_jobs.model.desk import Dispatcher
 from rf_jobs.store import batch_calls
 from rf_jobs.words.errors import StaleLease
 from rf_jobs.worker.reports import Progress, log_line

@@ -106,7 +106,7 @@ class Relay:
         try:
             while not self._stopping.is_set():
                 try:
-                    moved = await self.step()
+                    moved = await self._whole_step()
                     await self._measure()
                 except Exception as error:  # the database's errors are of its driver's kinds
                     await self._failed(error)
@@ -118,6 +118,15 @@ class Relay:
         finally:
             await self._source.aclose()
             log.info("the relay of outbox %s has stopped", self._source.name)
+
+    async def _whole_step(self) -> int:
+        """A cancellation waits for it: drivers leave a transaction open when they are cancelled in the middle of it."""
+        step = asyncio.create_task(self.step(), name="rf-jobs-outbox-step")
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])
+            raise
 
     async def _rest(self, how_long: float) -> None:
         with contextlib.suppress(TimeoutError):

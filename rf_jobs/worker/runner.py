@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.protection import parking
 from rf_jobs.core.transitions import AttemptEnd
-from rf_jobs.model.context import Desk, JobContext, running
+from rf_jobs.model.context import JobContext, running
+from rf_jobs.model.desk import Desk
 from rf_jobs.model.envelope import Envelope
 from rf_jobs.model.events import EventBus, JobOverran, JobStarted
 from rf_jobs.model.jobclass import JobClass, Registry

@@ -15,24 +15,20 @@ import os
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.recurring import Schedule
-from rf_jobs.core import schedules as changes
-from rf_jobs.core.schedules import Firing
 from rf_jobs.model.events import SchedulerStarted, SchedulerStopped
-from rf_jobs.model.job import Job
-from rf_jobs.model.schedule import Definition, decode
-from rf_jobs.store.schedule_calls import BELIEVED_MS, Agenda, Due, Tick
+from rf_jobs.model.schedule import Definition
+from rf_jobs.store.schedule_calls import BELIEVED_MS
 from rf_jobs.words.errors import RfJobsError, SchedulerError
 from rf_jobs.words.ids import new_token
-from rf_jobs.words.recurrence import Misfire, Timetable, step, tick_id
 from rf_jobs.words.timing import Duration, mono
 from rf_jobs.words.version import package_version
 from rf_jobs.words.zones import zone
 from rf_jobs.worker.declaration import Declaration
+from rf_jobs.worker.firing import Firer
 from rf_jobs.worker.patience import PATIENCE_SECONDS, Failures
 
 log = logging.getLogger("rf_jobs.scheduler")
@@ -40,18 +36,6 @@ POLL_SECONDS = 5.0
 """How long a scheduler sleeps at most: the truth, beside the word that something is due sooner."""
 PAGE = 100
 """Schedules that it handles at once."""
-KEPT_PLANS = 50_000
-_MAX_BYTES = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A definition, read."""
-
-    revision: str
-    definition: Definition
-    table: Timetable
-    job: Job | None
 
 
 class Scheduler:
@@ -72,7 +56,6 @@ class Scheduler:
         self.id = f"s{new_token()}"
         self._stated: list[Schedule] = []
         self._adopted: list[Scheduler] = []
-        self._plans: dict[str, _Plan] = {}
         self._wakeup = asyncio.Event()
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,8 +113,8 @@ class Scheduler:
         and ``BackendError``."""
         if self._tasks or self._stopping:
             raise SchedulerError("this scheduler was started before; make a new one")
-        self._schedules = self.manager.schedules
-        self._calls = self._schedules.calls
+        self._calls = self.manager.schedules.calls
+        self._firer = Firer(self.manager, self.id)
         self._declaration = Declaration(self.manager.lifecycle, self._calls, self.id, self.definitions())
         await self.manager.store.connect()
         await self._declaration.put()
@@ -218,14 +201,14 @@ class Scheduler:
     async def _round(self) -> float:
         """One look at what is due; answers with how long to sleep (seconds)."""
         await self._declaration.touch_now_and_then()
+        await self._firer.make_sure()
         self._wakeup.clear()
         facts: dict[str, str | bytes | int | float] = {
             "host": socket.gethostname(), "pid": os.getpid(), "version": package_version(), "schedules": len(self._declaration),
         }  # fmt: skip
         agenda = await self.manager.store.run(self._calls.due(self.id, PAGE, facts), retry_for=PATIENCE_SECONDS)
         asked = mono()
-        if agenda.schedules:
-            await self._work(agenda, asked)
+        await self._firer.work(agenda, asked)
         if len(agenda.schedules) == PAGE:
             return 0.0
         if agenda.schedules:
@@ -258,78 +241,6 @@ class Scheduler:
                 with contextlib.suppress(Exception):
                     await channels.aclose()
             await asyncio.sleep(POLL_SECONDS)
-
-    # --- firing ------------------------------------------------------------------------------------------------------
-
-    async def _work(self, agenda: Agenda, asked: float) -> None:
-        await self._learn(agenda.schedules)
-        now = agenda.now_ms + round((mono() - asked) * 1000)
-        firings: list[Firing] = []
-        size = 0
-        for due in agenda.schedules:
-            plan = self._plans.get(due.name)
-            if plan is None or plan.revision != due.revision:
-                continue  # changed, removed or in trouble since: it comes again
-            firing = await self._plan_tick(due, plan, now)
-            if firing is None:
-                continue
-            firings.append(firing)
-            size += len(firing.job.draft.data) if firing.job is not None else 0
-            if size > _MAX_BYTES:
-                await self._fire(firings)
-                firings, size = [], 0
-        if firings:
-            await self._fire(firings)
-
-    async def _fire(self, firings: list[Firing]) -> None:
-        await self.manager.lifecycle.apply(changes.fire(self._calls, self.id, firings), retry_for=PATIENCE_SECONDS)
-
-    async def _learn(self, schedules: Sequence[Due]) -> None:
-        """Read the definitions that are not known yet."""
-        known = self._plans
-        new = [due for due in schedules if due.name not in known or known[due.name].revision != due.revision]
-        if not new:
-            return
-        if len(known) + len(new) > KEPT_PLANS:
-            known.clear()
-        store = self.manager.store
-        found = await store.run_many([self._calls.definition(due.name) for due in new], retry_for=PATIENCE_SECONDS)
-        for due, (revision, data) in zip(new, found, strict=True):
-            if not revision:
-                continue
-            try:
-                definition = decode(data)
-                job = self._schedules.maker.job(due.name, definition)
-                known[due.name] = _Plan(revision, definition, definition.timetable(due.name), job)
-            except RfJobsError as error:
-                known.pop(due.name, None)
-                await self._trouble(due, str(error))
-
-    async def _plan_tick(self, due: Due, plan: _Plan, now: int) -> Firing | None:
-        definition, table = plan.definition, plan.table
-        todo = step(table, due.tick, now, Misfire(definition.misfire), definition.grace)
-        job, missed, error = None, todo.missed, ""
-        if todo.run is not None:
-            try:
-                job = self._schedules.maker.make(due.name, definition, plan.job, tick_id(due.name, todo.run), todo.run)
-            except SchedulerError as impossible:  # here; perhaps not elsewhere
-                await self._trouble(due, str(impossible))
-                return None
-            except Exception as impossible:  # the class's own methods, and middlewares, may raise anything
-                error = f"{type(impossible).__name__}: {impossible}"[:500]
-                missed += 1
-                log.error("schedule %s: a tick cannot be dispatched: %s", due.name, error)  # noqa: TRY400
-        tick = Tick(
-            due.name, due.tick, due.revision, None if job is None else todo.run, todo.next,
-            None if todo.next is None else table.due(todo.next), missed, error,
-            None if job is None else job.draft, "" if job is None else job.event.job_class,
-        )  # fmt: skip
-        return Firing(tick, job)
-
-    async def _trouble(self, due: Due, error: str) -> None:
-        log.error("schedule %s cannot be run by this scheduler: %s", due.name, error)
-        transition = changes.trouble(self._calls, due.name, due.revision, due.tick, error[:500])
-        await self.manager.lifecycle.apply(transition, retry_for=PATIENCE_SECONDS)
 
 
 def scheduler_of(manager: QueueManager, modules: Sequence[str]) -> Scheduler:

@@ -232,7 +232,7 @@ async def test_names_of_steps() -> None:
         await ctx.step("one", lambda: 2)
     for bad in ("", "x" * 201, 7):
         with pytest.raises(InvalidOption, match="step: the name is"):
-            await ctx.step(bad, lambda: 1)  # type: ignore[arg-type]
+            await ctx.step(bad, lambda: 1)  # type: ignore[call-overload]
 
     def fails() -> None:
         raise ValueError("once")
@@ -250,6 +250,11 @@ class NoJson(Job, queue=QUEUE, max_attempts=1):
 class FromAProcess(Job, queue=QUEUE, executor="process", timeout=20, max_attempts=1):
     async def handle(self, ctx: JobContext) -> int:
         return int(await ctx.step("one", lambda: 41)) + 1
+
+
+async def test_steps_in_a_process_of_their_own(manager: QueueManager) -> None:
+    async with WorkerPool(CONFIG, manager):
+        assert await manager.dispatch(FromAProcess()).result(20) == 42
 
 
 async def test_an_answer_that_is_no_json_is_refused(manager: QueueManager) -> None:

@@ -69,6 +69,20 @@ async def test_lines_of_all_attempts_are_there_when_the_job_is_over(manager: Que
     assert await handle.logs(after=9) == []
 
 
+async def test_the_timeline_has_every_start(manager: QueueManager) -> None:
+    handle = await manager.dispatch(Says(fail=True)).handle()
+    await handle.result(20)
+    timeline = (await handle.record()).timeline
+    assert [(moment.event, moment.detail) for moment in timeline] == [
+        ("dispatched", QUEUE),
+        ("started", "attempt 1"),
+        ("retried", "exception"),
+        ("started", "attempt 2"),
+        ("completed", ""),
+    ]
+    assert [moment.at for moment in timeline[1:]] == sorted(moment.at for moment in timeline[1:])
+
+
 async def test_a_failed_job_has_its_lines_too(manager: QueueManager) -> None:
     class Fails(Job, queue=QUEUE, max_attempts=1):
         async def handle(self, ctx: JobContext) -> None:

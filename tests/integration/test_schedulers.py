@@ -22,6 +22,7 @@ from rf_jobs.core.schedules import Firing
 from rf_jobs.store.schedule_calls import ORPHAN_MS, Tick
 from rf_jobs.words.recurrence import tick_id
 from tests.support.jobs import QUEUE
+from tests.support.proxy import ReplyCutter
 from tests.support.schedules import MINUTE, Ticked, dispatched, heard, now_of, rewind, settled
 from tests.support.waiting import until
 
@@ -96,6 +97,35 @@ async def test_what_a_dead_scheduler_had_in_hand_another_does(manager: QueueMana
     assert (await manager.store.run(manager.schedules.calls.due("other", 10, {}))).schedules == []
     async with Scheduler(manager):
         await until(dispatched(manager), "another scheduler dispatches it", 5)
+
+
+@pytest.mark.parametrize("script", ["schedule_due", "schedule_fire"])
+async def test_lost_replies_neither_lose_a_tick_nor_double_one(
+    redis_url: str, manager: QueueManager, script: str
+) -> None:
+    with ReplyCutter(redis_url.removeprefix("unix://").partition("?")[0]) as proxy:
+        async with QueueManager(proxy.url) as far:
+            ticks = heard(far, events.ScheduleTicked)
+            await manager.schedules.upsert("often", Ticked(), every=0.1, misfire="all")
+            async with Scheduler(far):
+                for cut in range(1, 13):
+                    proxy.cut(far.store.server.script(script).digest.encode())
+
+                    async def lost(cut: int = cut) -> bool:
+                        return proxy.cuts == cut
+
+                    await until(lost, "a reply is lost")
+                seen = len(ticks)
+
+                async def more(seen: int = seen) -> bool:
+                    return len(ticks) > seen + 3
+
+                await until(more, "it goes on")
+    times = [tick.tick_ms for tick in ticks]
+    assert times == list(range(times[0], times[-1] + 1, 100)), "each is told once, in order"
+    info = await manager.schedules.get("often")
+    assert (info.fired, info.missed, await dispatched(manager)()) == (len(ticks), 0, len(ticks))
+    assert (await manager.queue(QUEUE)).ledger.get("deduplicated", 0) == 0
 
 
 # --- the code changes -----------------------------------------------------------------------------------------------------

@@ -145,6 +145,7 @@ async def test_a_schedule_ends(manager: QueueManager) -> None:
     assert info.fired in (3, 4)
     assert info.last_tick is not None
     assert info.last_tick <= end
+    assert not await manager.schedules.upsert("a", Ticked(), every=0.3, until=end)
     with pytest.raises(SchedulerError, match="would never run"):
         await manager.schedules.upsert("b", Ticked(), every=60, until=datetime.now(UTC) - timedelta(days=1))
 

@@ -80,6 +80,28 @@ async def test_a_damaged_definition_harms_no_other(manager: QueueManager) -> Non
     assert (await manager.schedules.get("bad")).error == ""
 
 
+async def test_a_dispatch_that_the_server_cannot_bear_harms_no_other(manager: QueueManager) -> None:
+    for n in range(3):
+        await manager.schedules.upsert(f"good-{n}", Ticked(), every=60)
+        await rewind(manager, f"good-{n}", 1)
+    await manager.schedules.upsert("bad", Ticked(), every=60, queue="spoilt")
+    await rewind(manager, "bad", 1)
+    spoilt = manager.store.keys.of("ready", "spoilt")
+    await manager.store.client.set(spoilt, "somebody wrote here")
+    async with Scheduler(manager):
+        for n in range(3):
+            await settled(manager, f"good-{n}")
+
+        async def told() -> bool:
+            return "WRONGTYPE" in (await manager.schedules.get("bad")).error
+
+        await until(told, "the error is told")
+        assert (await manager.schedules.get("bad")).fired == 0
+        await manager.store.client.delete(spoilt)
+        await settled(manager, "bad")
+    assert [(await manager.schedules.get(name)).fired for name in ("good-0", "good-1", "good-2", "bad")] == [1, 1, 1, 1]
+
+
 async def test_a_schedule_whose_hash_is_gone_is_forgotten(manager: QueueManager) -> None:
     await manager.schedules.upsert("a", Ticked(), every=60)
     await rewind(manager, "a", 1)

@@ -63,6 +63,8 @@ class Flow:
         self.commands.retention = keep
         self.effects: list[Effect] = []
         """All that was ever announced, first replies and second ones."""
+        self.most = 0
+        """The most that ever followed from one call."""
         self.left = 0
         """What the last call that moved jobs said of the outbox."""
         self.dice = random.Random(0)
@@ -92,6 +94,7 @@ class Flow:
             return self.store.run(call)
         reply, effects, left = self.store.run(call.with_effects())
         self.effects += effects
+        self.most = max(self.most, len(effects))
         self.left = left
         return reply
 

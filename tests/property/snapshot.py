@@ -162,7 +162,8 @@ def _leftovers(snapshot: Snapshot) -> list[str]:
             found.append(f"{family}:{member} has outlived its job")
         if family in OF_GROUPS and member not in groups:
             found.append(f"{family}:{member} has outlived its batch")
-        if family in OF_BOTH and member not in jobs | groups:
+        # Consequences of its end that are still in the outbox need its dependents.
+        if family in OF_BOTH and member not in jobs | groups and ("outbox", "") not in snapshot.lists:
             found.append(f"{family}:{member} has outlived its job or batch")
         if family == "undone" and member in jobs and member not in extras:
             found.append(f"undone:{member} exists, but extras does not know it: it would outlive its job")

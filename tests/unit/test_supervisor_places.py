@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from rf_jobs.words.errors import BackendError, ConfigError, WorkerError
 from rf_jobs.words.timing import mono
 from rf_jobs.worker import member as members
 from rf_jobs.worker.commission import Commission, Failure, equipment
-from rf_jobs.worker.leases import QUIET, RUNNING, LeaseTable, Pulse
+from rf_jobs.worker.leases import QUIET, RUNNING, STARTED, LeaseTable, Pulse
 from rf_jobs.worker.member import Member, Place, pause_after
 from rf_jobs.worker.orders import OrderPipe
 from rf_jobs.worker.rollout import Rollout
@@ -203,6 +204,22 @@ def test_a_rolling_restart_gives_up_and_begins_again(house: House) -> None:
     rollout.begin()
     rollout.failed("first")
     assert rollout.under_way, "counted anew"
+
+
+@pytest.mark.parametrize("memfd", [True, False])
+def test_another_process_reads_the_lease_table(memfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create", raising=False)  # as on macOS
+    table = LeaseTable.shared(4, ("q",))
+    code = (
+        "import sys; from rf_jobs.worker.leases import LeaseTable;"
+        "table = LeaseTable.opened(int(sys.argv[1]), 4, ('q',)); table.start(table.add('q', 'id', 7), 3.0, 1.0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(table.fd)], pass_fds=[table.fd], check=True, timeout=30)
+    [held] = table.held()
+    assert (held.queue, held.token, held.state, held.deadline) == ("q", ".7", STARTED, 3.0)
+    assert held.id.rstrip("\0") == "id"
+    table.close()
 
 
 # --- beginning ---------------------------------------------------------------------------------------------------

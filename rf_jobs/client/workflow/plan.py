@@ -4,13 +4,15 @@ before those that wait for them."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
+from uuid import UUID
 
 from rf_jobs.client.pending import Choices, Pending
 from rf_jobs.client.workflow.groups import Batch, Chain, Group, Member
 from rf_jobs.model.job import Job
 from rf_jobs.words.errors import InvalidOption
-from rf_jobs.words.ids import new_id
+from rf_jobs.words.ids import member_id, new_id
 
 MAX_DEPTH = 20
 
@@ -33,6 +35,38 @@ class Plan:
     conversation: str
     groups: list[PlannedGroup] = field(default_factory=list)
     jobs: list[tuple[Job, Choices]] = field(default_factory=list)
+    """In the order in which they stand in the groups."""
+    is_new: bool = False
+    """Whether its groups are what is dispatched: then its members have the same ids each time."""
+    taken: set[Choices] = field(default_factory=set)
+    tangled: bool = False
+    """Whether a member waits for one that it names."""
+
+    def in_order(self) -> list[tuple[Job, Choices]]:
+        """The jobs, each behind those that it waits for."""
+        if not self.tangled:
+            return self.jobs
+        order = {each: at for at, each in enumerate(self._sorter().static_order())}
+        return sorted(self.jobs, key=lambda one: order[str(one[1].id)])
+
+    def check(self) -> None:
+        """Raise ``InvalidOption`` for members that wait for each other, or for the group that they are in."""
+        try:
+            if self.tangled:
+                self._sorter().prepare()
+        except CycleError as error:
+            circle = " <- ".join(error.args[1])
+            raise InvalidOption(f"depends_on goes round in a circle: {circle}; none of these could ever run") from None
+
+    def _sorter(self) -> TopologicalSorter[str]:
+        sorter = TopologicalSorter[str]()
+        for _, choices in self.jobs:
+            extra = choices.more()
+            sorter.add(str(choices.id), *extra.parents)
+            sorter.add(extra.group, str(choices.id))  # a group waits for its members
+        for planned in self.groups:
+            sorter.add(planned.outer, str(planned.group.id))
+        return sorter
 
 
 @dataclass(frozen=True)
@@ -47,8 +81,9 @@ class Place:
 
 def plan_of(group: Group) -> Plan:
     """Raises ``InvalidOption`` for a tree that can't be."""
-    plan = Plan(str(group.id))
+    plan = Plan(str(group.id), is_new=True)
     _add_group(plan, group, Place("", "", "", ()), ())
+    plan.check()
     return plan
 
 
@@ -57,6 +92,7 @@ def plan_members(members: list[Member], place: Place) -> Plan:
     plan = Plan(place.group)
     for member in members:
         _add(plan, member, place, ())
+    plan.check()
     return plan
 
 
@@ -106,8 +142,12 @@ def _add(plan: Plan, member: Member, place: Place, inside: tuple[Group, ...]) ->
         job, choices = member, Choices()
     else:
         raise InvalidOption(f"a member is {member!r}; give a job, a builder, a Batch or a Chain")
+    if choices in plan.taken:
+        raise InvalidOption(f"{job.__job_class__.name} is a member twice; build it anew")
+    plan.taken.add(choices)
     if choices.id is None:
-        choices.id = new_id()
+        choices.id = member_id(UUID(place.group), len(plan.jobs)) if plan.is_new else new_id()
+    plan.tangled = plan.tangled or bool(choices.more().parents)
     _place(job, choices, place, plan.conversation)
     plan.jobs.append((job, choices))
     return str(choices.id)
@@ -123,7 +163,7 @@ def _place(job: Job, choices: Choices, place: Place, conversation: str) -> None:
         )
     if extra.slot is not None and extra.slot.o != "delay":
         raise InvalidOption(f"{name} has on_limit={extra.slot.o!r}: a member of a group can only be delayed")
-    if extra.group:
+    if extra.group not in ("", place.group):
         raise InvalidOption(f"{name} is a member of group {extra.group} already; build it anew")
     extra.group, extra.batch, extra.chain = place.group, place.batch, place.chain
     extra.parents = tuple(dict.fromkeys((*extra.parents, *place.after)))

@@ -56,7 +56,7 @@ class GroupSender:
         store = self._lifecycle.store
 
         async def send() -> list[Said]:
-            items = [self._preparer.prepare(job, choices) for job, choices in plan.jobs]
+            items = [self._preparer.prepare(job, choices) for job, choices in plan.in_order()]
             opened = [self.opened(planned) for planned in plan.groups]
             await self._know(plan)
             if opened and (state := await store.run(batch_calls.open_batches(opened))):

@@ -13,7 +13,7 @@ for i = 10, #ARGV do
     if links then
       relock(ARGV[i], links)
       WORK[#WORK + 1] = {'reopen', ARGV[i], links}
-      WORK[#WORK + 1] = {'again', ARGV[i]}
+      run_again(ARGV[i])
     end
     done[#done + 1] = ARGV[i]
   end

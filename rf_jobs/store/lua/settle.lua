@@ -3,7 +3,10 @@
 -- ARGV: retention (8 numbers), ms after which a dispatch is taken for abandoned. Reply: {effects, left in the outbox}
 retained = retention(1)
 from_outbox = true
-for _, item in ipairs(redis.call('LPOP', P .. 'outbox', 50) or {}) do WORK[#WORK + 1] = cjson.decode(item) end
+repeat
+  local items = redis.call('LPOP', P .. 'outbox', 50) or {}
+  for _, item in ipairs(items) do WORK[#WORK + 1] = cjson.decode(item) end
+until not do_work() or #items == 0
 local unsealed = P .. 'batches:unsealed'
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', unsealed, '-inf', int(NOW - tonumber(ARGV[9])), 'LIMIT', 0, 20)) do
   redis.call('ZREM', unsealed, batch)

@@ -253,6 +253,11 @@ function work.free(ref)
   if release(ref, CHUNK) == CHUNK then WORK[#WORK + 1] = {'free', ref} end
 end
 
+-- What ended because of it is to run again, if there is any.
+local function run_again(id)
+  if redis.call('EXISTS', P .. 'undone:' .. id) == 1 then WORK[#WORK + 1] = {'again', id} end
+end
+
 -- What ended because of `by`, a job or a batch that runs again, is to run again too: ready, or behind those that it still waits
 -- for. Behind one that has failed itself it stays as it is, until that runs again. Answers False where that is `by`.
 local function restore(child, by)
@@ -281,7 +286,7 @@ local function restore(child, by)
     make_ready(queue, {child})
   end
   WORK[#WORK + 1] = {'reopen', child, m[2] or ''}
-  WORK[#WORK + 1] = {'again', child}
+  run_again(child)
   return true
 end
 
@@ -298,7 +303,7 @@ function work.again(id)
       more = false -- it has failed again
     end
   end
-  if more and redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'again', id} end
+  if more then run_again(id) end
 end
 
 -- Its batch waits for it again.
@@ -309,7 +314,7 @@ function work.reopen(id, links)
   redis.call('SADD', P .. 'pending:' .. batch, id)
   redis.call('HDEL', key, 'cancelled', 'stopped')
   redis.call('UNLINK', P .. 'doomed:' .. batch)
-  WORK[#WORK + 1] = {'again', batch}
+  run_again(batch)
   if from_outbox then -- it may have ended before it was told that it runs again
     local state = ended_as(id) or not is_known(id) and 'cancelled'
     if state then WORK[#WORK + 1] = {'member', batch, id, state} end
@@ -322,14 +327,21 @@ function work.reopen(id, links)
   WORK[#WORK + 1] = {'reopen', batch, outer}
 end
 
--- Does what is on WORK; to be called at the end of each script that moves jobs. Answers how much is left in the outbox.
-local function run_work()
-  local at = 1
-  while WORK[at] and at + spent <= STEPS and #EFFECTS < 5 * STEPS do
-    local item = WORK[at]
+-- Does what is on WORK, as much as one script may. Answers whether that was all.
+local next_item = 1
+local function do_work()
+  while WORK[next_item] do
+    if next_item + spent > STEPS or #EFFECTS >= 5 * STEPS then return false end
+    local item = WORK[next_item]
     work[item[1]](item[2], item[3], item[4], item[5])
-    at = at + 1
+    next_item = next_item + 1
   end
-  for i = at, #WORK do redis.call('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
+  return true
+end
+
+-- To be called at the end of each script that moves jobs. Answers how much is left in the outbox.
+local function run_work()
+  do_work()
+  for i = next_item, #WORK do redis.call('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
   return WORK[1] and redis.call('LLEN', P .. 'outbox') or 0
 end
