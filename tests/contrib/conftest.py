@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 import rf_jobs
+from rf_jobs import QueueManager
+from tests.contrib.shop import Base, outbox
 from tests.support import postgres
 from tests.support.postgres import Postgres
 
@@ -49,3 +54,26 @@ def configured(redis_url: str) -> Iterator[str]:
     rf_jobs.configure(redis_url)
     yield redis_url
     rf_jobs.configure(None)
+
+
+@pytest.fixture
+def engine(database: tuple[str, str]) -> Iterator[sa.Engine]:
+    made = sa.create_engine(database[0])
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+async def manager(configured: str) -> AsyncIterator[QueueManager]:
+    async with QueueManager(configured) as made:
+        yield made
+
+
+@pytest.fixture(params=["sync", "async"])
+async def source(request: pytest.FixtureRequest, database: tuple[str, str], engine: sa.Engine) -> AsyncIterator[Any]:
+    async_engine = create_async_engine(database[1])
+    made = outbox.source(engine if request.param == "sync" else async_engine)
+    yield made
+    await made.aclose()
+    await async_engine.dispose()

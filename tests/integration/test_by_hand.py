@@ -11,7 +11,7 @@ import pytest
 from rf_jobs import Job, JobContext, QueueManager, Settings
 from rf_jobs.model import events as ev
 from rf_jobs.words.config_settings import JobsSettings, WorkerSettings
-from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.errors import BackendError, InvalidOption, StaleLease
 from tests.support import jobs
 from tests.support.jobs import QUEUE
 from tests.support.waiting import until
@@ -151,3 +151,30 @@ async def test_what_pop_batch_refuses(manager: QueueManager) -> None:
         await manager.pop_batch(QUEUE, 0)
     with pytest.raises(InvalidOption, match="lease is 0 s"):
         await manager.pop_batch(QUEUE, 1, lease=0)
+
+
+async def test_a_job_is_ended_once(manager: QueueManager, ends: list[ev.AttemptEnded]) -> None:
+    job_id = await manager.dispatch(jobs.Add(a=1, b=1))
+    [leased] = await manager.pop_batch(QUEUE, 1)
+    await leased.complete(7)
+    for again in (leased.complete, leased.release, leased.retry, lambda: leased.fail("no")):
+        with pytest.raises(StaleLease, match=r"was ended before \(complete\); a leased job can be ended once"):
+            await again()
+    assert len(ends) == 1
+    assert await manager.wait(job_id) == 7
+
+
+async def test_an_end_that_did_not_come_through_may_be_tried_again(
+    manager: QueueManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await manager.dispatch(jobs.Add(a=1, b=1))
+    [leased] = await manager.pop_batch(QUEUE, 1)
+    with monkeypatch.context() as patch, pytest.raises(BackendError):
+        patch.setattr(manager.lifecycle, "apply", _away)
+        await leased.complete()
+    await leased.complete()
+    assert (await manager.counts(QUEUE))["completed"] == 1
+
+
+async def _away(*_: object) -> None:
+    raise BackendError("the server is away")

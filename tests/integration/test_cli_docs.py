@@ -35,8 +35,9 @@ def long_ones() -> list[str]:
 @pytest.mark.timeout(300)
 def test_the_examples_run(tmp_path: Path, redis_url: str) -> None:
     (tmp_path / "shop.py").write_text(blocks("python")[0])
-    (tmp_path / "rf-jobs").write_text(f'#!/bin/sh\nexec {sys.executable} -m rf_jobs "$@"\n')
-    (tmp_path / "rf-jobs").chmod(0o755)
+    for name, what in (("rf-jobs", "-m rf_jobs"), ("python", "")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {sys.executable} {what} "$@"\n')
+        (tmp_path / name).chmod(0o755)
     env = {
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'exporters'}",

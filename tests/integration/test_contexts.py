@@ -23,10 +23,10 @@ from rf_jobs import (
 from tests.support.contexts import (
     QUEUE,
     Apart,
+    CardError,
     Charge,
     OnLoop,
     OnThread,
-    Refused,
     Robbed,
     Timed,
     heard,
@@ -114,9 +114,9 @@ async def test_an_error_of_ones_own_reaches_failed_as_it_is(manager: QueueManage
     with pytest.raises(ExecutionFailed, match="card 4711 was refused") as caught:
         await manager.dispatch(Charge(custom=True)).result(30)
     assert type(caught.value) is ExecutionFailed, "the class is not rebuilt from the store"
-    assert caught.value.error_type == "tests.support.contexts.Refused"
+    assert caught.value.error_type == "tests.support.contexts.CardError"
     [error] = heard
-    assert isinstance(error, Refused)
+    assert isinstance(error, CardError)
     assert (error.card, str(error)) == ("4711", "card 4711 was refused")
 
 

@@ -156,7 +156,7 @@ async def test_a_retiring_process_is_still_killed_for_a_job_that_overruns(
         await wear_out(manager)
         new = await one_in(manager, "running", but=old)
         (tmp_path / "block").touch()
-        assert await handle.result(30) == new.pid
+        assert await handle.result(60) == new.pid
         assert (await handle.record()).crashes == 1
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 import redis
+from hypothesis import strategies as st
 
 from rf_jobs.model import envelope
 from rf_jobs.model.envelope import Envelope
@@ -50,6 +51,21 @@ def bounded(steps: int, chunk: int) -> Iterator[None]:
     finally:
         scripts._read = read
         scripts.load.cache_clear()
+
+
+class Luck(random.Random):
+    """For choices among what a store holds. What hypothesis draws may not depend on that: no two runs end in the same
+    millisecond."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._seed = seed
+
+    def __repr__(self) -> str:
+        return f"Luck({self._seed})"
+
+
+LUCK = st.integers(0, 2**32).map(Luck)
 
 
 class Flow:
@@ -172,7 +188,8 @@ class Flow:
         number = 60_000 if result else 100_000_000
         return self.run(
             self.commands.finish(
-                [Ending(verb, job.queue, job.id, job.token, number, "why", result) for job in jobs], self.commands.retention
+                [Ending(verb, job.queue, job.id, job.token, number, "why", result) for job in jobs],
+                self.commands.retention,
             )
         )
 

@@ -10,7 +10,7 @@ import pytest
 from rf_jobs.core.inspector import imbalance
 from rf_jobs.store import batch_calls
 from rf_jobs.store.embedded import EmbeddedServer
-from rf_jobs.store.options import Depends, Options, Unique
+from rf_jobs.store.options import Depends, Options, Slot, Unique
 from rf_jobs.words.states import State
 from tests.property import snapshot
 from tests.property.flow import DELAYED, KEEP_NONE, Flow, bounded
@@ -103,7 +103,8 @@ def test_a_replay_before_the_failure_was_told_takes_it_back(flow: Flow) -> None:
     flow.revive(one)
     flow.settle()
     assert flow.states() == {one: "ready", two: "ready", child: "blocked"}
-    assert flow.drain() and set(flow.states().values()) == {"completed"}
+    assert flow.drain()
+    assert set(flow.states().values()) == {"completed"}
     assert flow.batch(batch)["state"] == "completed"
     assert flow.fired(batch) == ["then", "finally"]
 
@@ -222,8 +223,6 @@ def test_a_replayed_job_takes_its_lock_again_where_it_is_free(flow: Flow) -> Non
 
 
 def test_a_distant_slot_is_not_forgotten(flow: Flow) -> None:
-    from rf_jobs.store.options import Slot  # noqa: PLC0415
-
     asked = Options(r=Slot("s", 1, 1000, "delay"))
     flow.add(asked, when=DELAYED)
     flow.add(Options(r=Slot("s", 2, 1000, "delay")))

@@ -131,7 +131,7 @@ def test_a_batch_of_twenty_thousand_is_cancelled(flow: Flow, by: str) -> None:
     if by == "operator":
         assert flow.stop(batch)
     else:
-        flow.finish([job for job in flow.fetch(1)], "bury")
+        flow.finish(flow.fetch(1), "bury")
     flow.settle()
     assert flow.fired(batch) == (["finally"] if by == "operator" else ["catch", "finally"])
     assert count(flow, State.READY) == 0

@@ -22,7 +22,7 @@ from rf_jobs.store.shapes import Leased
 from rf_jobs.testing import Clock
 from rf_jobs.words.states import FINAL, State
 from tests.property import snapshot
-from tests.property.flow import DELAYED, KEEP_ALL, Flow
+from tests.property.flow import DELAYED, KEEP_ALL, LUCK, Flow, Luck
 
 QUEUES = ("a", "b")
 EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
@@ -70,7 +70,9 @@ class Machine(RuleBasedStateMachine):
             self.define(name)
 
     @initialize(
-        seed=st.integers(0, 10**6), often=st.sampled_from([0.0, 0.5]), refs=st.lists(st.sampled_from(REFS), min_size=1, max_size=2)
+        seed=st.integers(0, 10**6),
+        often=st.sampled_from([0.0, 0.5]),
+        refs=st.lists(st.sampled_from(REFS), min_size=1, max_size=2),
     )
     def start(self, seed: int, often: float, refs: list[str]) -> None:
         self.flow.dice = random.Random(seed)
@@ -92,9 +94,9 @@ class Machine(RuleBasedStateMachine):
 
     refs: list[str]
 
-    @rule(data=st.data(), queue=st.sampled_from(QUEUES), n=st.integers(1, 3), delayed=st.sampled_from([False, False, True]))
-    def dispatch(self, data: st.DataObject, queue: str, n: int, delayed: bool) -> None:
-        links = tuple(sorted(data.draw(st.sets(st.sampled_from(self.refs), min_size=1))))
+    @rule(luck=LUCK, queue=st.sampled_from(QUEUES), n=st.integers(1, 3), delayed=st.sampled_from([False, False, True]))
+    def dispatch(self, luck: Luck, queue: str, n: int, delayed: bool) -> None:
+        links = tuple(sorted({luck.choice(self.refs), luck.choice(self.refs)}))
         ids = [self.flow.new_id() for _ in range(n)]
         self.flow.enqueue(ids, Options(l="".join(f" l{ref}" for ref in links)), queue, DELAYED if delayed else "")
         for job_id in ids:
@@ -140,32 +142,32 @@ class Machine(RuleBasedStateMachine):
             most = allowed.rate + (now - since) * allowed.rate / PER_MS
             assert sum(at >= since for at in times) <= most + 0.001, f"{times} under {ref}"
 
-    @rule(data=st.data(), verb=st.sampled_from(["complete", "complete", "bury", "retry", "release", "snooze", "crash"]))
-    def finish(self, data: st.DataObject, verb: str) -> None:
+    @rule(luck=LUCK, verb=st.sampled_from(["complete", "complete", "bury", "retry", "release", "snooze", "crash"]))
+    def finish(self, luck: Luck, verb: str) -> None:
         if self.leases:
-            jobs = data.draw(st.lists(st.sampled_from(self.leases), min_size=1, max_size=3, unique_by=lambda job: job.id))
+            jobs = luck.sample(self.leases, min(len(self.leases), luck.randint(1, 3)))
             self.flow.finish(jobs, verb)
             self.leases = [job for job in self.leases if job not in jobs]
 
-    @rule(data=st.data())
-    def a_worker_dies(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def a_worker_dies(self, luck: Luck) -> None:
         if self.leases:
-            job = data.draw(st.sampled_from(self.leases))
+            job = luck.choice(self.leases)
             self.flow.client.zadd(f"{{rf}}:running:{job.queue}", {job.id: 1})
             self.flow.run(self.flow.commands.reclaim(100, 3, KEEP_ALL, b'{"attempt":1}', QUEUES))
             self.leases.remove(job)
 
-    @rule(data=st.data(), what=st.sampled_from(["cancel", "priority", "due", "later"]))
-    def steer(self, data: st.DataObject, what: str) -> None:
+    @rule(luck=LUCK, what=st.sampled_from(["cancel", "priority", "due", "later"]))
+    def steer(self, luck: Luck, what: str) -> None:
         if not self.links:
             return
         ready = sorted(self.flow.look().members("ready")) if what in ("cancel", "later") else []
-        job_id = data.draw(st.sampled_from(ready or sorted(self.links)))
+        job_id = luck.choice(ready or sorted(self.links))
         commands, queue = self.flow.commands, self.queue[job_id]
         if what == "cancel":
             self.flow.run(commands.cancel(job_id, queue, "no", KEEP_ALL))
         elif what == "priority":
-            self.flow.run(commands.move(job_id, queue, what, data.draw(st.sampled_from(["0", "1", "3"]))))
+            self.flow.run(commands.move(job_id, queue, what, luck.choice(["0", "1", "3"])))
         else:
             self.flow.run(commands.move(job_id, queue, "due", "" if what == "due" else DELAYED))
 
@@ -215,7 +217,9 @@ class Machine(RuleBasedStateMachine):
             running = sum(ref in self.links[job.id] for job in self.leases)
             recent = [at for at in self.started.get(ref, Started()).times if at > self.now() - PER_MS]
             full = allowed.concurrency is not None and running + claims >= allowed.concurrency
-            spent = allowed.rate is not None and (ref not in self.started or allowed.bucket or len(recent) + claims >= allowed.rate)
+            spent = allowed.rate is not None and (
+                ref not in self.started or allowed.bucket or len(recent) + claims >= allowed.rate
+            )
             assert full or spent, f"{sorted(held)} are held by {ref}, and there is room"
 
     # --- what must hold ------------------------------------------------------------------------------------------
@@ -267,7 +271,9 @@ class Machine(RuleBasedStateMachine):
             if all(State(state) in FINAL for state in flow.states().values()):
                 return
             self.clock.advance(7)
-        raise AssertionError(f"these never ran: {[each for each in flow.states().items() if State(each[1]) not in FINAL]}")
+        raise AssertionError(
+            f"these never ran: {[each for each in flow.states().items() if State(each[1]) not in FINAL]}"
+        )
 
     def finish_all(self) -> None:
         self.flow.finish(self.leases, "complete")
@@ -303,7 +309,9 @@ def test_limits_in_every_order(machine: type[Machine]) -> None:
     backlog=st.lists(st.sampled_from("pqrs"), min_size=1, max_size=60),
     at_once=st.integers(1, 5),
 )
-def test_keys_take_turns_by_their_weight(server: EmbeddedServer, weights: dict[str, int], backlog: list[str], at_once: int) -> None:
+def test_keys_take_turns_by_their_weight(
+    server: EmbeddedServer, weights: dict[str, int], backlog: list[str], at_once: int
+) -> None:
     """However the jobs of keys came, as long as two of them have any left none is ahead by more than a turn."""
     flow = Flow(server.url)
     try:
@@ -318,7 +326,10 @@ def test_keys_take_turns_by_their_weight(server: EmbeddedServer, weights: dict[s
                 done[key] += 1
                 left[key] -= 1
                 busy = sorted(done[each] / weights[each] for each in weights if left[each])
-                assert all(later - earlier <= 1 + 1 / min(weights.values()) for earlier, later in pairwise(busy[:: max(1, len(busy) - 1)]))
+                assert all(
+                    later - earlier <= 1 + 1 / min(weights.values())
+                    for earlier, later in pairwise(busy[:: max(1, len(busy) - 1)])
+                )
             flow.finish(jobs, "complete")
         assert not any(left.values())
     finally:

@@ -23,7 +23,7 @@ from rf_jobs.store.options import Depends, Options, Unique
 from rf_jobs.store.shapes import Leased, Retention
 from rf_jobs.words.states import FINAL, OPEN, State
 from tests.property import snapshot
-from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, Flow, bounded
+from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, Flow, Luck, bounded
 
 QUEUES = ("a", "b", "calls")
 EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
@@ -78,18 +78,20 @@ class Machine(RuleBasedStateMachine):
 
     # --- what is asked for ---------------------------------------------------------------------------------------
 
-    @rule(data=st.data(), policy=st.sampled_from(["cancel", "run", "dead"]), delayed=st.booleans(), queue=st.sampled_from("ab"))
-    def dispatch(self, data: st.DataObject, policy: str, delayed: bool, queue: str) -> None:
-        group = data.draw(st.sampled_from(["", "", *self.groups]))
+    @rule(
+        luck=LUCK, policy=st.sampled_from(["cancel", "run", "dead"]), delayed=st.booleans(), queue=st.sampled_from("ab")
+    )
+    def dispatch(self, luck: Luck, policy: str, delayed: bool, queue: str) -> None:
+        group = luck.choice(["", "", *self.groups])
         known = sorted((self.tasks.keys() | self.groups.keys()) - self.waiting_for(group))
-        parents = set(data.draw(st.lists(st.sampled_from(known), max_size=3))) if known else set()
-        lock = data.draw(st.sampled_from([None, None, "x", "y"]))
+        parents = set(luck.sample(known, min(len(known), luck.randint(0, 3))))
+        lock = luck.choice([None, None, "x", "y"])
         asked = Options(b=group)
         if parents:
             asked.d = Depends(sorted(parents), policy)
         if lock:
-            mode = data.draw(st.sampled_from(["start", "done"]))
-            asked.u = Unique(lock, mode, 0, data.draw(st.sampled_from(["return", "replace"])))
+            mode = luck.choice(["start", "done"])
+            asked.u = Unique(lock, mode, 0, luck.choice(["return", "replace"]))
         self.admit(Task(queue, parents, policy, group), asked, DELAYED if delayed else "")
 
     def admit(self, task: Task, asked: Options, when: str = "") -> None:
@@ -125,10 +127,10 @@ class Machine(RuleBasedStateMachine):
                     todo.append(name)
         return found
 
-    @rule(data=st.data(), lenient=st.booleans())
-    def open_group(self, data: st.DataObject, lenient: bool) -> None:
+    @rule(luck=LUCK, lenient=st.booleans())
+    def open_group(self, luck: Luck, lenient: bool) -> None:
         unsealed = [name for name, group in self.groups.items() if not group.sealed]
-        outer = data.draw(st.sampled_from(["", *unsealed])) if unsealed else ""
+        outer = luck.choice(["", *unsealed]) if unsealed else ""
         fields = self.flow.batch(outer)
         if outer and ("finished" in fields or "cancelled" in fields):
             return
@@ -137,22 +139,22 @@ class Machine(RuleBasedStateMachine):
         if outer:
             self.groups[outer].members.add(name)
 
-    @rule(data=st.data())
-    def seal(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def seal(self, luck: Luck) -> None:
         unsealed = [name for name, group in self.groups.items() if not group.sealed]
         if unsealed:
-            name = data.draw(st.sampled_from(unsealed))
+            name = luck.choice(unsealed)
             self.flow.seal(name)
             self.groups[name].sealed = True
             self.listen()
 
-    @rule(data=st.data())
-    def insert(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def insert(self, luck: Luck) -> None:
         """A step between a running one and those that wait for it."""
         inside = [job for job in self.leases if job.id in self.tasks and self.tasks[job.id].group]
         if not inside:
             return
-        job = data.draw(st.sampled_from(inside))
+        job = luck.choice(inside)
         seen = self.flow.look()
         children = seen.sets.get(("dependents", job.id), set()) if job.id not in self.outcome else set()
         task = Task("a", {job.id}, "cancel", self.tasks[job.id].group)
@@ -177,11 +179,11 @@ class Machine(RuleBasedStateMachine):
             assert not early, f"{job.id} runs, and of its parents these have not ended as they must: {early}"
         self.leases += jobs
 
-    @rule(data=st.data(), verb=st.sampled_from([*OVER, *OVER, "complete", "complete", *AGAIN, "crash"]), value=st.booleans())
-    def finish(self, data: st.DataObject, verb: str, value: bool) -> None:
+    @rule(luck=LUCK, verb=st.sampled_from([*OVER, *OVER, "complete", "complete", *AGAIN, "crash"]), value=st.booleans())
+    def finish(self, luck: Luck, verb: str, value: bool) -> None:
         if not self.leases:
             return
-        jobs = data.draw(st.lists(st.sampled_from(self.leases), min_size=1, max_size=3, unique_by=lambda job: job.id))
+        jobs = luck.sample(self.leases, min(len(self.leases), luck.randint(1, 3)))
         self.leases = [job for job in self.leases if job not in jobs]
         verdicts = self.flow.finish(jobs, verb, b"1" if value and verb == "complete" else b"")
         for job, verdict in zip(jobs, verdicts, strict=True):
@@ -191,11 +193,11 @@ class Machine(RuleBasedStateMachine):
                 self.over(job.id, "cancelled" if verdict == 3 else "dead")
         self.listen()
 
-    @rule(data=st.data())
-    def a_worker_dies(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def a_worker_dies(self, luck: Luck) -> None:
         if not self.leases:
             return
-        job = data.draw(st.sampled_from(self.leases))
+        job = luck.choice(self.leases)
         self.flow.client.zadd(f"{{rf}}:running:{job.queue}", {job.id: 1}, xx=True)
         call = self.flow.commands.reclaim(100, 2, self.keep, b'{"attempt":1}', QUEUES)
         for taken in self.flow.run(call):
@@ -205,16 +207,18 @@ class Machine(RuleBasedStateMachine):
 
     # --- what operators do ---------------------------------------------------------------------------------------
 
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def cancel(self, luck: Luck) -> None:
         if self.tasks:
-            job_id = data.draw(st.sampled_from(sorted(self.tasks)))
+            job_id = luck.choice(sorted(self.tasks))
             state, done = self.flow.run(self.flow.commands.cancel(job_id, self.tasks[job_id].queue, "no", self.keep))
             if done and state != "running":
                 self.over(job_id, "cancelled")
             self.listen()
 
-    @rule(queue=st.sampled_from("ab"), state=st.sampled_from([State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED]))
+    @rule(
+        queue=st.sampled_from("ab"), state=st.sampled_from([State.READY, State.SCHEDULED, State.BLOCKED, State.PARKED])
+    )
     def clear(self, queue: str, state: State) -> None:
         often, self.flow.often = self.flow.often, 0.0  # sent again it clears what is there then
         for job_id in self.flow.run(self.flow.commands.clear(queue, state, 2)):
@@ -222,12 +226,12 @@ class Machine(RuleBasedStateMachine):
         self.flow.often = often
         self.listen()
 
-    @rule(data=st.data(), forget=st.booleans())
-    def dead_letter(self, data: st.DataObject, forget: bool) -> None:
+    @rule(luck=LUCK, forget=st.booleans())
+    def dead_letter(self, luck: Luck, forget: bool) -> None:
         dead = self.flow.look().members("dead")
         if not dead:
             return
-        job_id = data.draw(st.sampled_from(sorted(dead)))
+        job_id = luck.choice(sorted(dead))
         if forget:
             self.flow.run(self.flow.commands.forget(dead[job_id], [job_id]))
         elif self.flow.revive(job_id, queue=dead[job_id]):
@@ -246,10 +250,10 @@ class Machine(RuleBasedStateMachine):
                 self.flow.run(self.flow.commands.unpark(queue, sorted(self.tasks)))
         self.listen()
 
-    @rule(data=st.data())
-    def stop(self, data: st.DataObject) -> None:
+    @rule(luck=LUCK)
+    def stop(self, luck: Luck) -> None:
         if self.groups:
-            name = data.draw(st.sampled_from(sorted(self.groups)))
+            name = luck.choice(sorted(self.groups))
             self.flow.stop(name)
             self.listen()
 
@@ -258,11 +262,11 @@ class Machine(RuleBasedStateMachine):
         self.flow.run(limit_calls.hold(self.flow.commands, "class:job", ms))
         self.listen()
 
-    @rule(data=st.data(), what=st.sampled_from(["priority", "due"]))
-    def move(self, data: st.DataObject, what: str) -> None:
+    @rule(luck=LUCK, what=st.sampled_from(["priority", "due"]))
+    def move(self, luck: Luck, what: str) -> None:
         if self.tasks:
-            job_id = data.draw(st.sampled_from(sorted(self.tasks)))
-            value = data.draw(st.sampled_from(["0", "2"] if what == "priority" else ["", DELAYED]))
+            job_id = luck.choice(sorted(self.tasks))
+            value = luck.choice(["0", "2"] if what == "priority" else ["", DELAYED])
             self.flow.run(self.flow.commands.move(job_id, self.tasks[job_id].queue, what, value))
             self.listen()
 
@@ -363,7 +367,9 @@ class Machine(RuleBasedStateMachine):
             assert ("doomed", name) not in seen.sets
             self.the_state_is_right(name, fields, failed)
             if "cancelled" in fields:
-                idle = {m for m in running if m in standing and standing[m] != "running" and "epoch" not in seen.meta(m)}
+                idle = {
+                    m for m in running if m in standing and standing[m] != "running" and "epoch" not in seen.meta(m)
+                }
                 assert not idle, f"batch {name} was cancelled, and these still wait: {idle}"
 
     def the_state_is_right(self, name: str, fields: dict[str, str], failed: set[str]) -> None:
@@ -418,7 +424,8 @@ class Machine(RuleBasedStateMachine):
             if not jobs and not flow.outbox():
                 break
         states = flow.states()
-        assert {job: state for job, state in states.items() if State(state) in OPEN} == {}
+        stuck = {job: flow.look().meta(job) for job, state in states.items() if State(state) in OPEN}
+        assert stuck == {}, "these would wait for ever"
         for check in (
             self.the_store_is_sound, self.who_waits_waits_for_somebody, self.groups_know_their_members,
             self.no_lock_is_orphaned, self.nothing_is_called_twice,

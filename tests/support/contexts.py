@@ -58,7 +58,7 @@ class Timed(Job, queue=QUEUE, timeout=30, max_attempts=1):
         return (ctx.deadline - ctx.started_at).total_seconds()
 
 
-class Refused(CustomError):
+class CardError(CustomError):
     def __init__(self, card: str) -> None:
         super().__init__(f"card {card} was refused")
         self.card = card
@@ -68,7 +68,7 @@ class Charge(Job, queue=QUEUE, max_attempts=1):
     custom: bool
 
     async def handle(self, ctx: JobContext) -> None:
-        raise Refused("4711") if self.custom else ConnectionError("no answer")
+        raise CardError("4711") if self.custom else ConnectionError("no answer")
 
     async def failed(self, ctx: JobContext, error: JobError) -> None:
         heard.append(error)

@@ -29,7 +29,7 @@ class Waits(Job, queue=QUEUE, timeout=60):
         return os.getpid()
 
 
-class Blocked(Job, queue=QUEUE, timeout=4, backoff=0):
+class Blocked(Job, queue=QUEUE, timeout=10, backoff=0):
     """As ``Waits``; but once ``<folder>/block`` is there its first run keeps the event loop until it is killed."""
 
     folder: str
