@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from enum import Enum
@@ -27,7 +28,16 @@ WITH_METHODS: tuple[type[Any], ...] = (
 )  # fmt: skip
 """Those whose methods are shown too, in the order of the page."""
 INNER = {
-    "JobContext": {"keep_line", "log_fields", "prepare_to_stop", "request_stop", "restore", "workflow"},
+    "JobContext": {
+        "dispatched_ms",
+        "is_sealed",
+        "keep_line",
+        "log_fields",
+        "prepare_to_stop",
+        "request_stop",
+        "restore",
+        "workflow",
+    },
     "Pending": {"take"},
     "QueueManager": {"prepare", "send", "send_blocking", "send_group", "chain"},
     "Batch": {"jobs_of", "find_default", "handle"},
@@ -38,6 +48,19 @@ INNER = {
     "WorkerPool": {"cut_short", "on_beat", "report_stuck", "retire", "stop_jobs", "tell_buried"},
 }
 """Methods that other parts of rf-jobs call, and no program needs to."""
+WITHOUT_DOCSTRING = {
+    "Encrypted": "`Encrypted[str]`, around any type of a field: that field is sealed",
+    "Handle": "What a middleware's `around` calls: `await handle()`",
+    "JobUpdate": "What `manager.watch` yields: `StateChanged`, `Progress`, `LogLine`, `AttemptError` or `Cancellation`",
+}
+"""Type aliases cannot have one."""
+MORE = {
+    "JobContext": "Also `attempt`, `max_attempts`, `queue`, `fencing_token`, `wait`, `worker`: [the context](../guides/job-context.md).",
+    "LeasedJob": "Also `id`, `queue`, `attempt`, `fencing_token`, `envelope`.",
+    "BatchHandle": "Also `id`.",
+    "JobHandle": "Also `id`.",
+}
+"""Attributes that are set when one is made."""
 
 
 def api() -> str:
@@ -48,9 +71,11 @@ def api() -> str:
     parts += ["\n## Errors\n", "See [errors](../guides/errors.md) for where each is met.\n"]
     parts += _table(rf_jobs, errors, ("error", "says"))
     for cls in WITH_METHODS:
-        parts += [f"\n## {cls.__name__}\n", f"{first_sentence(cls.__doc__)}\n", "| | |", "|---|---|"]
+        parts += [f"\n## {cls.__name__}\n", f"{first_sentence(cls.__doc__)}.\n"]
+        parts += [f"{MORE[cls.__name__]}\n"] if cls.__name__ in MORE else []
+        parts += ["| | |", "|---|---|"]
         parts += [f"| {shown} | {first_sentence(doc)} |" for shown, doc in members(cls)]
-    parts += ["\n## rf_jobs.sync\n", f"{first_sentence(sync.__doc__)}\n"]
+    parts += ["\n## rf_jobs.sync\n", f"{first_sentence(sync.__doc__)}. The names are those of `QueueManager`, above.\n"]
     parts += ["\n## rf_jobs.testing\n", "See [testing](../guides/testing.md).\n"]
     parts += _table(testing, list(testing.__all__), ("name", "is"))
     return "\n".join(parts) + "\n"
@@ -67,7 +92,9 @@ def members(cls: type[Any]) -> list[tuple[str, str]]:
             found.append((f"`{name}`", inspect.getdoc(member) or ""))
         elif inspect.isfunction(plain):
             is_awaited = inspect.iscoroutinefunction(plain)
-            found.append((f"`{'await ' if is_awaited else ''}{name}({_arguments(plain)})`", inspect.getdoc(plain) or ""))
+            found.append(
+                (f"`{'await ' if is_awaited else ''}{name}({_arguments(plain)})`", inspect.getdoc(plain) or "")
+            )
     return found
 
 
@@ -85,7 +112,7 @@ def _arguments(function: Any) -> str:
 def first_sentence(doc: str | None) -> str:
     """Up to its first full stop, for a cell of a table."""
     text = " ".join((doc or "").split("\n\n")[0].split())
-    text = re.split(r"(?<=[a-z)`'\"])\. (?=[A-Z`])", text)[0].rstrip(".")
+    text = re.split(r"(?<=[a-z)`'\"])\. (?=[A-Z`])", text)[0].rstrip(".:")
     return text.replace("|", "\\|").replace("``", "`")
 
 
@@ -93,8 +120,16 @@ def _table(module: Any, names: list[str], head: tuple[str, str]) -> list[str]:
     return [
         f"| {head[0]} | {head[1]} |",
         "|---|---|",
-        *(f"| `{name}` | {first_sentence(_doc(getattr(module, name)))} |" for name in names),
+        *(f"| `{name}` | {_said(name, getattr(module, name))} |" for name in names),
     ]
+
+
+def _said(name: str, value: Any) -> str:
+    text = WITHOUT_DOCSTRING.get(name) or first_sentence(_doc(value))
+    if not dataclasses.is_dataclass(value) or issubclass(value, Job) or name.endswith("Settings"):
+        return text
+    shown = ", ".join(f"`{field.name}`" for field in dataclasses.fields(value))
+    return f"{text}: {shown}"
 
 
 def _doc(value: Any) -> str:

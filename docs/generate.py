@@ -1,5 +1,5 @@
 """Pages that are made from the code: ``python -m docs.generate [--check]``. The state machine, the keys, the settings,
-the events."""
+the events, all public names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from docs.api import api
 from rf_jobs.model import events
 from rf_jobs.store.keys import FINAL_CHANNEL, KEYS
 from rf_jobs.words.config_keys import KEYS as SETTINGS
@@ -131,6 +132,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "keys.md": keys,
     "configuration.md": configuration,
     "events.md": event_catalogue,
+    "api.md": lambda: NOTICE + api(),
 }
 
 

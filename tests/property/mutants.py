@@ -1,19 +1,26 @@
-"""Whether the state machine would notice: seeded bugs in the scripts, each of which it must find.
+"""Whether the state machines would notice: seeded bugs in the scripts, each of which they must find.
 
-``python -m tests.property.mutants``: applies each to the files, runs the test, and puts the files back.
+``python -m tests.property.mutants [word of a bug's name ...]``: applies each to a copy of the tree and runs the tests there.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-LUA = Path(__file__).parents[2] / "rf_jobs" / "store" / "lua"
+ROOT = Path(__file__).parents[2]
+COPIED = ("rf_jobs", "exporters", "tests", "pyproject.toml", "pytest_rf_jobs.py")
+LUA = Path("rf_jobs", "store", "lua")
+ORDER = "tests/integration/test_order.py"
+FLOWS = ("tests/property/test_flow_cases.py", "tests/property/test_workflows.py")
+LIMITS = ("tests/property/test_flow_cases.py", "tests/property/test_limits.py")
 MUTANTS = (
-    ("finish.lua", "if current == token then return 1 end", "if current then return 1 end", "no fence"),
-    ("finish.lua", "if current == used then return 2 end", "if current == used then return 1 end", "an outcome counts twice"),
+    ("finish.lua", "if m[1] == token then return 1, m[2] end", "if m[1] then return 1, m[2] end", "no fence"),
+    ("finish.lua", "if m[1] == used then return 2 end", "if m[1] == used then return 1, m[2] end", "an outcome counts twice"),
     ("finish.lua", "bump(mkey, 'attempt', -1)\n  note(id, 'snoozed'", "note(id, 'snoozed'", "a snooze is an attempt"),
     ("finish.lua", "verb, reason = 'discard', cancel ~= '' and cancel or 'cancelled'", "", "a cancelled job runs again"),
     ("finish.lua", "if AGAIN[verb] then verdict = CANCELLED end", "", "a cancellation is announced as a retry"),
@@ -28,7 +35,7 @@ MUTANTS = (
     ("lib/prelude.lua", "tonumber(redis.call('GET', P .. 'seq') or '0') + 1, NOW * 512", "0, NOW * 512", "order within a millisecond"),
     ("lib/prelude.lua", "count(queue, 'evicted_' .. state, #victims)", "", "retention is not counted"),
     ("lib/prelude.lua", "if flags[i] == 1 then\n      extras", "if false then\n      extras", "errors outlive their job"),
-    ("enqueue.lua", ", 'NX')", ")", "a dispatch sent again enqueues again"),
+    ("lib/admit.lua", "jobs[i + 1], 'NX')", "jobs[i + 1])", "a dispatch sent again enqueues again"),
     ("reclaim.lua", "redis.call('HSET', P .. 'meta:' .. id, 'token', '')", "", "a zombie keeps its token"),
     ("lib/crash.lua", "if crashes >= max then", "if crashes > max then", "poison lives longer"),
     ("beat.lua", "'token') == token then", "'token') then", "a zombie extends a lease"),
@@ -48,6 +55,47 @@ MUTANTS = (
     ("schedule_pause.lua", "if m[1] ~= ARGV[3] then return -2 end", "", "a resume takes another definition's tick"),
     ("schedule_due.lua", "many('ZADD', P .. 'schedules', hidden)", "", "schedulers are handed the same work"),
 )  # fmt: skip
+FLOW_MUTANTS = (
+    ("lib/links.lua", "redis.call('SREM', P .. 'parents:' .. child, parent) == 0 then return end", "false then return end", "a parent ends twice"),
+    ("lib/links.lua", "if redis.call('SCARD', P .. 'parents:' .. child) == 0 then unblock", "if true then unblock", "the first parent is enough"),
+    ("lib/links.lua", "if state ~= 'completed' and m[4] ~= 'run' then", "if state ~= 'completed' then", "on_failure='run' does not"),
+    ("lib/links.lua", "elseif onfail ~= 'run' then\n", "elseif false then\n", "a parent that failed before counts as done"),
+    ("lib/links.lua", "if is_stale(id, state) or redis.call('SREM', P .. 'pending:'", "if redis.call('SREM', P .. 'pending:'", "old news of a member"),
+    ("lib/links.lua", "if is_stale(id, state) then return end", "", "old news of a parent"),
+    ("lib/links.lua", "if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over'", "if false then WORK[#WORK + 1] = {'over'", "a chunk of the dependents is enough"),
+    ("lib/links.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
+    ("lib/links.lua", "or redis.call('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then redis.call('HSET', key, 'fired:' .. which, 1)", "callbacks are never called"),
+    ("lib/links.lua", "or redis.call('SCARD', P .. 'pending:' .. batch) > 0 then return end", "then return end", "a batch ends before its members"),
+    ("lib/links.lua", "local b = redis.call('HMGET', key, 'sealed',", "local b = redis.call('HMGET', key, 'state',", "a batch ends before it is all there"),
+    ("lib/links.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),
+    ("lib/links.lua", "if #doomed == CHUNK then", "if false then", "a chunk of the doomed is enough"),
+    ("lib/links.lua", "redis.call('HDEL', key, 'cancelled', 'stopped')", "", "a replayed batch stays cancelled"),
+    ("lib/links.lua", "redis.call('SADD', P .. 'parents:' .. child, parent) -- should", "-- should", "a replayed parent is not waited for"),
+    ("lib/links.lua", "if holder == id and mode ~= 'window' then", "if false then", "a lock outlives its holder"),
+    ("lib/links.lua", "redis.call('UNLINK', P .. 'doomed:' .. batch)", "", "a replayed batch goes on dooming"),
+    ("lib/links.lua", "for i = next_item, #WORK do", "for i = next_item + 1, #WORK do", "the outbox loses one"),
+    ("lib/admit.lua", "redis.call('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)", "", "a batch can't count"),
+    ("lib/admit.lua", "if b[2] then return 'cancelled' end", "", "a cancelled batch takes members"),
+    ("revive.lua", "WORK[#WORK + 1] = {'reopen', ARGV[i], links}", "", "a replay is not told to its batch"),
+    ("clear.lua", "if m[1] then WORK[#WORK + 1] = {'over', id, 'cancelled', m[1]} end", "", "a cleared job is never over"),
+    ("bury_parked.lua", "redis.call('ZREM', key, id)", "", "a buried job stays parked"),
+)  # fmt: skip
+LIMIT_MUTANTS = (
+    ("lib/limits.lua", "many('SADD', P .. 'holders:' .. ref, limit.ids)", "", "nobody holds a limit"),
+    ("lib/limits.lua", "release(ref, 1) == 1 and redis.call", "redis.call", "who leaves lets nobody in"),
+    ("lib/limits.lua", "redis.call('ZADD', P .. 'timers', 'NX', int(NOW + LOOK_AGAIN), ref)", "", "a place that was not taken is lost"),
+    ("lib/limits.lua", "while oldest and oldest <= NOW - limit.per do", "while oldest and oldest <= NOW - limit.per / 2 do", "a window of half the size"),
+    ("lib/limits.lua", "limit.tokens - n)", "limit.tokens)", "a bucket that is never empty"),
+    ("lib/limits.lua", "if m[1] ~= ref or not queue or", "if not queue or", "a limit frees what another holds"),
+    ("lib/crash.lua", "if m[5] then leave(id, m[5]) end", "", "a crash keeps its place"),
+    ("finish.lua", "if links then leave(id, links) end\n      --", "--", "a failed attempt keeps its place"),
+    ("fetch.lua", "limit.free = limit.free - 1", "", "one fetch takes more than there is"),
+    ("fetch.lua", "redis.call('ZADD', P .. 'timers', at, ref)", "", "nobody looks when a rate has room"),
+    ("lib/links.lua", "if held then redis.call('ZREM', P .. 'held:' .. held, id) end", "", "a cancelled job is still held"),
+    ("move.lua", "redis.call('HDEL', mkey, 'held')", "", "a job that was moved is still held"),
+    ("lib/prelude.lua", "SPACING / math.max(1, number(weight))", "SPACING", "weights do not count"),
+    ("lib/admit.lua", "math.max(at - NOW + r.p, redis.call('PTTL', key))", "at - NOW + r.p", "a distant slot is forgotten"),
+)  # fmt: skip
 
 
 _TESTS = (
@@ -58,41 +106,57 @@ _TESTS = (
 """Which test is to find the bugs of which scripts; of all others the machine of transitions."""
 
 
-def survives(name: str, sound: str, broken: str) -> bool:
-    """Whether the test passes on the broken script."""
-    path = LUA / name
+def tests_of(script: str) -> tuple[str, ...]:
+    """The tests of a script."""
+    return next(
+        (test for start, test in _TESTS if script.startswith(start)), "tests/property/test_transitions.py"
+    ), ORDER
+
+
+ALL = (
+    *((*mutant, tests_of(mutant[0])) for mutant in MUTANTS),
+    *((*mutant, FLOWS) for mutant in FLOW_MUTANTS),
+    *((*mutant, LIMITS) for mutant in LIMIT_MUTANTS),
+)
+
+
+def survives(tree: Path, name: str, sound: str, broken: str, tests: tuple[str, ...]) -> bool:
+    """Whether the tests pass on the broken script."""
+    path = tree / LUA / name
     original = path.read_text()
     if sound not in original:
         raise SystemExit(f"{name} no longer holds {sound!r}: mend the list of mutants")
     path.write_text(original.replace(sound, broken, 1))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
+    environment = {
+        **os.environ, "RF_JOBS_TEST_EXAMPLES": os.environ.get("RF_JOBS_TEST_EXAMPLES", "400"), "RF_JOBS_TEST_SHRINK": "no",
+        "PYTHONPATH": os.pathsep.join([str(tree), str(tree / "exporters")]),
+    }  # fmt: skip
     try:
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            next((test for start, test in _TESTS if name.startswith(start)), "tests/property/test_transitions.py"),
-            "tests/integration/test_order.py",
-        ]
-        environment = {**os.environ, "RF_JOBS_TEST_EXAMPLES": os.environ.get("RF_JOBS_TEST_EXAMPLES", "400")}
-        return subprocess.run(command, capture_output=True, check=False, env=environment).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, env=environment, cwd=tree).returncode == 0
     finally:
         path.write_text(original)
 
 
-def main() -> int:
-    """Try each; 1 if any survives."""
+def main(words: list[str]) -> int:
+    """Try each, or those in whose names these words are; 1 if any survives."""
+    chosen = [mutant for mutant in ALL if not words or any(word in mutant[3] for word in words)]
     alive = 0
-    for name, sound, broken, what in MUTANTS:
-        lives = survives(name, sound, broken)
-        alive += lives
-        print(f"{'SURVIVED' if lives else 'killed  '}  {name}: {what}", flush=True)
-    print(f"{len(MUTANTS) - alive} of {len(MUTANTS)} killed")
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for each in COPIED:
+            source = ROOT / each
+            if source.is_dir():
+                shutil.copytree(source, tree / each, ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+            else:
+                shutil.copy(source, tree / each)
+        for name, sound, broken, what, tests in chosen:
+            lives = survives(tree, name, sound, broken, tests)
+            alive += lives
+            print(f"{'SURVIVED' if lives else 'killed  '}  {name}: {what}", flush=True)
+    print(f"{len(chosen) - alive} of {len(chosen)} killed")
     return 1 if alive else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -19,6 +19,14 @@ from tests.support.jobs import QUEUE
 own = logging.getLogger("tests.own")
 
 
+def is_there(folder: str, name: str) -> bool:
+    return Path(folder, name).exists()
+
+
+def put(folder: str, name: str) -> None:
+    Path(folder, name).touch()
+
+
 class Says(Job, queue=QUEUE, backoff=0, max_attempts=2):
     """Writes ``count`` lines, and fails its first attempt if it is told to."""
 
@@ -113,13 +121,13 @@ class Deaf(Job, queue=QUEUE, timeout=60):
     folder: str
 
     async def handle(self, ctx: JobContext) -> None:
-        Path(self.folder, "started").touch()
+        put(self.folder, "started")
         give_up = time.monotonic() + 20
-        while not Path(self.folder, "go").exists() and time.monotonic() < give_up:
+        while not is_there(self.folder, "go") and time.monotonic() < give_up:
             try:
                 await asyncio.sleep(0.02)
             except asyncio.CancelledError:
-                Path(self.folder, "told").touch()
+                put(self.folder, "told")
 
 
 class AsksInThread(Job, queue=QUEUE, timeout=60):
@@ -182,14 +190,13 @@ class Items(IterableJob, queue=QUEUE, timeout=60, backoff=0, max_attempts=3):
             yield number, number
 
     async def each(self, ctx: JobContext, item: int) -> None:
-        once = Path(self.folder, "once")
-        if item == self.at and self.trouble in ("fail", "die") and not once.exists():
-            once.touch()
+        if item == self.at and self.trouble in ("fail", "die") and not is_there(self.folder, "once"):
+            put(self.folder, "once")
             if self.trouble == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("once")
         self.write("items", str(item))
-        while item == self.at and self.trouble == "wait" and not Path(self.folder, "go").exists():
+        while item == self.at and self.trouble == "wait" and not is_there(self.folder, "go"):  # noqa: ASYNC110 (it comes from a test)
             await asyncio.sleep(0.02)
         if self.pause:
             await asyncio.sleep(self.pause)
