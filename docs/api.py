@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from enum import Enum
 from typing import Any
 
 import rf_jobs
@@ -100,9 +99,10 @@ def members(cls: type[Any]) -> list[tuple[str, str]]:
 
 def _arguments(function: Any) -> str:
     """Names alone: types and defaults are for an editor."""
+    stars: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     shown = []
-    for parameter in list(inspect.signature(function).parameters.values()):
-        star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    for parameter in inspect.signature(function).parameters.values():
+        star = stars.get(parameter.kind, "")
         optional = "=…" if parameter.default is not parameter.empty else ""
         if parameter.name not in ("self", "cls"):
             shown.append(f"{star}{parameter.name}{optional}")
@@ -125,16 +125,13 @@ def _table(module: Any, names: list[str], head: tuple[str, str]) -> list[str]:
 
 
 def _said(name: str, value: Any) -> str:
-    text = WITHOUT_DOCSTRING.get(name) or first_sentence(_doc(value))
-    if not dataclasses.is_dataclass(value) or issubclass(value, Job) or name.endswith("Settings"):
+    text = WITHOUT_DOCSTRING.get(name) or first_sentence(value.__doc__)
+    if not isinstance(value, type) or not dataclasses.is_dataclass(value):
+        return text
+    if issubclass(value, Job) or name.endswith("Settings"):
         return text
     shown = ", ".join(f"`{field.name}`" for field in dataclasses.fields(value))
     return f"{text}: {shown}"
-
-
-def _doc(value: Any) -> str:
-    own = value.__doc__ or ""
-    return "" if isinstance(value, type) and issubclass(value, Enum) and own == Enum.__doc__ else own
 
 
 def _is_error(value: Any) -> bool:

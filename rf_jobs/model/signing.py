@@ -31,7 +31,7 @@ class Signer:
 
     def sign(self, data: bytes) -> bytes:
         """An envelope's bytes with the signature as their last member."""
-        code = base64.b64encode(_code(self._keys[self._first], data))
+        code = _code(self._keys[self._first], data)
         return b"".join((data[:-1], b',"sig":"', self._first.encode(), b":", code, b'"}'))
 
     def check(self, data: bytes) -> None:
@@ -53,7 +53,7 @@ class Signer:
                     f"it is signed with the key {name}, which is not in signing_keys of [jobs.security] here (keys: {here})"
                 )
             return
-        if not hmac.compare_digest(base64.b64decode(found[2]), _code(secret, data[: found.start()] + b"}")):
+        if not hmac.compare_digest(found[2], _code(secret, data[: found.start()] + b"}")):
             raise ForgedEnvelope(
                 f"the envelope's signature with the key {name} is wrong: somebody changed it, or made it up"
             )
@@ -70,4 +70,4 @@ class Signer:
 
 
 def _code(secret: bytes, data: bytes) -> bytes:
-    return hmac.digest(secret, _DOMAIN + data, "sha256")
+    return base64.b64encode(hmac.digest(secret, _DOMAIN + data, "sha256"))

@@ -26,8 +26,12 @@ async def manager(redis_url: str) -> AsyncIterator[QueueManager]:
         yield running
 
 
-async def told(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+async def told(path: Path) -> list[str]:
+    return lines(path)
 
 
 async def test_whoever_takes_the_job_back_calls_its_hook(manager: QueueManager, tmp_path: Path) -> None:

@@ -242,12 +242,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(bury=st.booleans())
     def parked(self, bury: bool) -> None:
-        for queue in "ab":
+        for queue in QUEUES:
             if bury:
                 for job_id, _ in self.flow.run(self.flow.commands.bury_parked(queue, -1, 100, self.keep, b"x", b"y")):
                     self.over(job_id, "dead")
             else:
-                self.flow.run(self.flow.commands.unpark(queue, sorted(self.tasks)))
+                self.flow.run(self.flow.commands.unpark(queue, self.flow.look().order("parked", queue)))
         self.listen()
 
     @rule(luck=LUCK)

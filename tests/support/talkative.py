@@ -152,7 +152,7 @@ class StepByStep(Job, queue=QUEUE, backoff=0, max_attempts=3):
 
     def note(self, name: str, answer: object) -> object:
         with Path(self.folder, name).open("a") as file:
-            file.write("x")
+            file.write("x\n")
         return answer
 
     async def note_later(self, name: str, answer: object) -> object:

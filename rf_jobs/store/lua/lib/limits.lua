@@ -39,7 +39,7 @@ local LOOK_AGAIN = 5000
 local function leave(id, links)
   for ref in string.gmatch(links, ' l(%S+)') do
     if redis.call('SREM', P .. 'holders:' .. ref, id) == 1 and release(ref, 1) == 1 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-      redis.call('ZADD', P .. 'timers', 'NX', int(NOW + LOOK_AGAIN), ref)
+      redis.call('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)
     end
   end
 end
