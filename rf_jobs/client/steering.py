@@ -131,10 +131,9 @@ class Steering:
         read) or the last error. Looks at no more than about ``scan`` jobs, and says whether those were all."""
         if limit < 1 or scan < 1:
             raise InvalidOption(f"limit is {limit!r} and scan is {scan!r}; both must be at least 1")
-        entry = getattr(job_class, "__job_class__", None)
         wanted = Wanted(
             queue_name(queue) if queue else None, _states(states) or tuple(State),
-            entry.name if entry is not None else job_class, tag, text,
+            None if job_class is None else _class_name(job_class), tag, text,
         )  # fmt: skip
         return await Searcher(self.store, self.inspector).search(wanted, limit, scan)
 
@@ -213,11 +212,16 @@ def _states(given: Iterable[State | str]) -> tuple[State, ...]:
         raise InvalidOption(f"{error}; states are {', '.join(State)}") from None
 
 
-def _class_scopes(job_class: type | str) -> list[str]:
-    """Of its name, and of those that it had before."""
+def _class_name(job_class: type | str) -> str:
     entry = getattr(job_class, "__job_class__", None)
     name = entry.name if entry is not None else job_class
     if not isinstance(name, str) or not name:
         raise InvalidOption(f"job class is {job_class!r}; give a job class, or its name")
+    return name
+
+
+def _class_scopes(job_class: type | str) -> list[str]:
+    """Of its name, and of those that it had before."""
+    name = _class_name(job_class)
     known = registry.find(name)
     return [f"class:{each}" for each in ([name] if known is None else [known.name, *known.aliases])]

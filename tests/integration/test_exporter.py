@@ -311,7 +311,7 @@ async def test_both_formats_are_well_formed(redis_url: str, tmp_path: Path) -> N
         call = manager.store.commands.flush("test", 1, {field: 1.0}, {field: f'[0.004,"{trace_id}",1700000000.5]'})
         await manager.store.run(call)
         await manager.schedules.upsert("shown", Shown(), every=60)
-        ran = {"ran": 1, "succeeded": 1, "lag": 1}
+        ran: dict[Any, Any] = {"ran": 1, "succeeded": 1, "lag": 1}
         await manager.store.client.hset(manager.store.keys.of("schedule", "shown"), mapping=ran)
     async with exporter(settings(redis_url)) as client:
         text = (await scrape(client)).text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -54,9 +55,10 @@ async def test_it_is_bounded(manager: QueueManager) -> None:
     assert (len(found.jobs), found.complete) == (3, False)
     found = await manager.search(text="nowhere", scan=150)
     assert (found.jobs, found.scanned, found.complete) == ([], 200, False)
+    bad: dict[str, Any]
     for bad in ({"limit": 0}, {"scan": 0}, {"states": ["gone"]}, {"queue": "a b"}):
         with pytest.raises(InvalidOption):
-            await manager.search(**bad)  # type: ignore[arg-type]
+            await manager.search(**bad)
 
 
 async def test_what_is_sealed_is_not_read(redis_url: str) -> None:

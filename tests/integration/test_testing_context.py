@@ -50,7 +50,8 @@ async def test_what_a_worker_could_not_keep_is_refused() -> None:
         await ctx.checkpoint(object())
     with pytest.raises(SerializationError, match="the answer of step 'x'"):
         await ctx.step("x", object)
-    assert await ctx.step("y", lambda: (1, 2)) == [1, 2], "as a later attempt would find it"
+    kept: object = await ctx.step("y", lambda: (1, 2))
+    assert kept == [1, 2], "as a later attempt would find it"
     assert ctx.notes.checkpoints == []
     with pytest.raises(WorkerError, match=r"pass JobContext\.fake\(manager="):
         ctx.manager.dispatch(Import(rows=1))

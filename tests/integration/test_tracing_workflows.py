@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from rf_jobs import Batch, Chain, QueueManager, Settings, WorkerConfig, WorkerPool
 from rf_jobs.model import events as ev
-from rf_jobs.telemetry.cells import MetricStore
+from rf_jobs.telemetry.cells import Counter, MetricStore
 from rf_jobs.telemetry.logs import LifecycleLog
 from rf_jobs.telemetry.workflow_metrics import WorkflowMetrics
 from rf_jobs.words.config_settings import JobsSettings
@@ -77,7 +77,9 @@ async def test_metrics_of_batches_and_limits(manager: QueueManager) -> None:
     assert shown["rf_batches_open",] == 1
     assert shown["rf_batch_pending_jobs",] == 1
     assert ("rf_rate_limit_used_ratio", Limited.__job_class__.name) in shown
-    counted = {(metric.name, *values): cell.value for metric, values, cell in cells.cells() if metric.kind == "counter"}
+    counted = {
+        (metric.name, *values): cell.value for metric, values, cell in cells.cells() if isinstance(cell, Counter)
+    }
     assert counted["rf_workflows_finished_total", "batch", "completed"] == 1
     assert counted["rf_workflows_finished_total", "chain", "failed"] == 0
     assert counted["rf_rate_limit_throttled_total", Limited.__job_class__.name] >= 1

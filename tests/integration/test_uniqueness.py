@@ -151,7 +151,9 @@ async def test_debounce_pushes_the_time_up_to_a_ceiling(manager: QueueManager) -
     # The ceiling counts from the first of them.
     client = manager.store.client
     [key] = await client.keys("{rf}:unique:*")
-    holder, mode, since = (await client.get(key)).decode().split()
+    value = await client.get(key)
+    assert isinstance(value, bytes)
+    holder, mode, since = value.decode().split()
     await client.set(key, f"{holder} {mode} {int(since) - 100_000}")
     third = await again("a")
     record = await manager.job(third)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -106,7 +107,7 @@ async def test_a_parent_that_is_over_counts_as_such(manager: QueueManager, pool:
     await until(lambda: _is(manager, dead, "dead"), "it died")
     for policy, state in (("cancel", "cancelled"), ("dead", "dead"), ("run", "completed")):
         child = await manager.dispatch(Note(what=policy)).depends_on(dead, on_failure=policy)  # type: ignore[arg-type]
-        await until(lambda child=child, state=state: _is(manager, child, state), f"{policy} makes it {state}")
+        await until(partial(_is, manager, child, state), f"{policy} makes it {state}")
 
 
 async def _is(manager: QueueManager, job: UUID, state: str) -> bool:
