@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 import redis
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from rf_jobs.model import envelope
@@ -24,6 +26,8 @@ from tests.property import snapshot
 from tests.property.snapshot import Snapshot
 
 T = TypeVar("T")
+PHASES = tuple(Phase) if os.environ.get("RF_JOBS_TEST_SHRINK") != "no" else (Phase.explicit, Phase.generate)
+"""Whether it is enough to know that there is a failure."""
 MANY = (100_000, 10**9)
 KEEP_ALL = Retention(MANY, MANY, MANY, MANY)
 KEEP_NONE = Retention((0, 10**9), (0, 10**9), (0, 10**9), (0, 10**9))

@@ -22,7 +22,7 @@ from rf_jobs.store.shapes import Leased
 from rf_jobs.testing import Clock
 from rf_jobs.words.states import FINAL, State
 from tests.property import snapshot
-from tests.property.flow import DELAYED, KEEP_ALL, LUCK, Flow, Luck
+from tests.property.flow import DELAYED, KEEP_ALL, LUCK, PHASES, Flow, Luck
 
 QUEUES = ("a", "b")
 EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
@@ -294,7 +294,7 @@ def test_limits_in_every_order(machine: type[Machine]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, print_blob=True,
+            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, phases=PHASES, print_blob=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )  # fmt: skip

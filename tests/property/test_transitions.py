@@ -32,6 +32,7 @@ from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Draft, Ending, Retention
 from rf_jobs.words.states import FINAL, State
 from tests.property import snapshot
+from tests.property.flow import PHASES
 
 QUEUES = ("a", "b")
 WORKERS = ("w1", "w2")
@@ -445,6 +446,7 @@ def test_every_transition_in_every_order(machine: type[Machine]) -> None:
             max_examples=EXAMPLES,
             stateful_step_count=40,
             deadline=None,
+            phases=PHASES,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
             print_blob=True,
         ),

@@ -23,7 +23,7 @@ from rf_jobs.store.options import Depends, Options, Unique
 from rf_jobs.store.shapes import Leased, Retention
 from rf_jobs.words.states import FINAL, OPEN, State
 from tests.property import snapshot
-from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, Flow, Luck, bounded
+from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, PHASES, Flow, Luck, bounded
 
 QUEUES = ("a", "b", "calls")
 EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
@@ -446,7 +446,7 @@ def explore(machine: type[Machine], examples: int, **options: Any) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, print_blob=True,
+            max_examples=examples, stateful_step_count=40, deadline=None, phases=PHASES, print_blob=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **options,
         ),
     )  # fmt: skip
