@@ -33,8 +33,8 @@ def state_machine() -> str:
 # The state machine
 
 Drawn from `rf_jobs/words/states.py`. A job is in exactly one of {len(State)} states; {", ".join(FINAL)} are final, though a
-dead letter can be replayed. Every edge is one Lua script that moves the job and counts the event in the ledger. Nothing
-leads to blocked yet: it is reserved for dependencies between jobs.
+dead letter can be replayed. Every edge is one Lua script that moves the job and counts the event in the ledger;
+what follows from it for other jobs (those that waited for it, those that a limit held back) happens in the same script.
 
 ```mermaid
 {mermaid()}
@@ -45,12 +45,12 @@ leads to blocked yet: it is reserved for dependencies between jobs.
 {rows}
 
 `evicted` stands in the ledger as `evicted_<state>`; a clear counts `cancelled` and `evicted_cancelled`. Events that no edge
-has: {", ".join(f"`{event}`" for event in LEDGER_EVENTS if event not in {e.event for e in EDGES})}. The first is a dispatch that found its job
-there already, the others are reserved.
+has: {", ".join(f"`{event}`" for event in LEDGER_EVENTS if event not in {e.event for e in EDGES})}. It is a dispatch that found its job
+there already, or another one in its place.
 
-**Conservation**, for each queue and at every instant: `dispatched + replayed` = the jobs that stand in
+**Conservation**, for each queue and at every instant: `dispatched + replayed + restored` = the jobs that stand in
 ready, scheduled, blocked, parked and running, plus all that ever became completed, dead, cancelled or expired. And for each
-final state: all that became so = those still kept + those that left (evicted; of the dead also replayed and discarded).
+final state: all that became so = those still kept + those that left (evicted; of the dead also replayed and discarded, of the cancelled restored).
 `rf_ledger_imbalance_jobs` is how many jobs these sums miss, each as an absolute number; `rf-jobs doctor --deep` checks it job
 by job.
 """
@@ -118,7 +118,7 @@ def event_catalogue() -> str:
     return f"""{NOTICE}
 # Events
 
-Drawn from `rf_jobs/model/events.py`. The core emits one typed event for each transition, after the store has accepted it.
+Drawn from `rf_jobs/model/events`. The core emits one typed event for each transition, after the store has accepted it.
 `manager.bus.subscribe(JobCompleted, handler)` is how metrics, traces and logs hear of them, and how your code can.
 
 | event | says | fields |

@@ -25,6 +25,7 @@ from tests.support.contexts import (
     Apart,
     CardError,
     Charge,
+    Collects,
     OnLoop,
     OnThread,
     Robbed,
@@ -87,6 +88,20 @@ async def test_over_the_attempts_the_key_stays_and_the_fence_grows(manager: Queu
     starts = [each["started"] for each in said]
     assert starts == sorted(starts)
     assert len({each["dispatched"] for each in said}) == 1
+
+
+async def test_what_the_jobs_before_it_returned(manager: QueueManager, pool: WorkerPool) -> None:
+    alone = await manager.dispatch(Collects()).result(30)
+    assert alone == {"follows": 0, "inputs": {}, "previous": None}
+    first, second, silent = await manager.dispatch_many([Timed(limit=90), Timed(limit=90), Charge(custom=False)])
+    one = await manager.dispatch(Collects()).depends_on(first).result(30)
+    assert one["follows"] == 1
+    assert one["inputs"] == {str(first): one["previous"]}
+    assert one["previous"] >= 90
+    many = await manager.dispatch(Collects()).depends_on(first, second, silent, on_failure="run").result(30)
+    assert many["follows"] == 3
+    assert set(many["inputs"]) == {str(first), str(second)}, "the third has failed and returned nothing"
+    assert sorted(many["previous"]) == sorted(many["inputs"].values())
 
 
 async def test_without_a_middleware_there_are_no_headers(redis_url: str) -> None:

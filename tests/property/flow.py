@@ -127,7 +127,7 @@ class Flow:
         raise AssertionError(f"the outbox never ends: {self.client.lrange('{rf}:outbox', 0, 5)!r}")
 
     def outbox(self) -> int:
-        return int(self.client.llen("{rf}:outbox"))  # type: ignore[arg-type]  # redis-py's types cover its async half too
+        return int(self.client.llen("{rf}:outbox"))
 
     def look(self) -> Snapshot:
         return snapshot.take(self.client)

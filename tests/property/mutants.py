@@ -64,7 +64,7 @@ FLOW_MUTANTS = (
     ("lib/links.lua", "if is_stale(id, state) then return end", "", "old news of a parent"),
     ("lib/links.lua", "if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over'", "if false then WORK[#WORK + 1] = {'over'", "a chunk of the dependents is enough"),
     ("lib/links.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
-    ("lib/links.lua", "or redis.call('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then redis.call('HSET', key, 'fired:' .. which, 1)", "callbacks are never called"),
+    ("lib/links.lua", "or redis.call('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then redis.call('HSET', key, 'fired:' .. which, 1)", "callbacks are not known to be called"),
     ("lib/links.lua", "or redis.call('SCARD', P .. 'pending:' .. batch) > 0 then return end", "then return end", "a batch ends before its members"),
     ("lib/links.lua", "local b = redis.call('HMGET', key, 'sealed',", "local b = redis.call('HMGET', key, 'state',", "a batch ends before it is all there"),
     ("lib/links.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),

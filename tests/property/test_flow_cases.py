@@ -109,6 +109,50 @@ def test_a_replay_before_the_failure_was_told_takes_it_back(flow: Flow) -> None:
     assert flow.fired(batch) == ["then", "finally"]
 
 
+def test_a_replay_before_its_batch_heard_of_the_failure(flow: Flow) -> None:
+    batch = flow.open()
+    one, two = flow.add(Options(b=batch)), flow.add(Options(b=batch))
+    flow.seal(batch)
+    with bounded(1, 1):
+        flow.perform("bury", one)
+    assert flow.outbox()
+    flow.revive(one)
+    flow.settle()
+    assert flow.states() == {one: "ready", two: "ready"}
+    flow.drain()
+    assert flow.fired(batch) == ["then", "finally"]
+
+
+@pytest.mark.parametrize(("policy", "state"), [("cancel", "cancelled"), ("dead", "dead"), ("run", "ready")])
+@pytest.mark.parametrize("before", [True, False])
+def test_what_becomes_of_those_behind_a_failure(flow: Flow, policy: str, state: str, before: bool) -> None:
+    parent, other = flow.add(), flow.add()
+    if not before:
+        flow.perform("bury", parent)
+    child = flow.add(behind(parent, other, policy=policy))
+    if before:
+        flow.perform("bury", parent)
+    assert flow.states()[child] == ("blocked" if policy == "run" else state)
+    flow.perform("complete", other)
+    assert flow.states()[child] == state
+
+
+@pytest.mark.parametrize("verb", ["complete", "bury"])
+def test_a_replay_that_is_over_before_its_batch_heard_of_it(flow: Flow, verb: str) -> None:
+    batch = flow.open()
+    one, two = flow.add(Options(b=batch)), flow.add(Options(b=batch))
+    flow.seal(batch)
+    flow.perform("bury", one)
+    assert flow.states()[two] == "cancelled"
+    with bounded(0, 1):
+        flow.revive(one)
+    flow.finish(flow.fetch(1), verb)
+    flow.settle()
+    flow.drain()
+    assert flow.states()[two] == "completed"
+    assert flow.batch(batch)["state"] == ("completed" if verb == "complete" else "failed")
+
+
 @pytest.mark.parametrize("verb", ["complete", "bury"])
 def test_a_replay_that_ends_before_it_was_told(flow: Flow, verb: str) -> None:
     batch = flow.open()
@@ -137,6 +181,7 @@ def test_a_replayed_batch_stops_dooming_its_members(flow: Flow) -> None:
         flow.revive(one)
         flow.settle()
     assert {flow.states()[other] for other in others} == {"ready"}
+    flow.add(Options(b=batch))  # it takes members again
 
 
 def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None:

@@ -85,7 +85,7 @@ def test_a_chain_of_two_thousand_steps(flow: Flow) -> None:
     chain = flow.open(kind="chain")
     steps: list[str] = []
     for _ in range(2_000):
-        steps.append(flow.add(Options(b=chain, k=True, **({"d": Depends(steps[-1:], "cancel")} if steps else {}))))
+        steps.append(flow.add(Options(b=chain, k=True, d=Depends(steps[-1:], "cancel") if steps else None)))
     flow.seal(chain)
     done = []
     while jobs := flow.fetch(10):
@@ -101,7 +101,7 @@ def test_a_chain_of_two_thousand_steps_ends_with_its_first(flow: Flow) -> None:
     chain = flow.open(kind="chain")
     steps: list[str] = []
     for _ in range(2_000):
-        steps.append(flow.add(Options(b=chain, **({"d": Depends(steps[-1:], "cancel")} if steps else {}))))
+        steps.append(flow.add(Options(b=chain, d=Depends(steps[-1:], "cancel") if steps else None)))
     flow.seal(chain)
     flow.perform("bury", steps[0])
     flow.settle()

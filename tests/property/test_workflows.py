@@ -382,6 +382,7 @@ class Machine(RuleBasedStateMachine):
             assert state != "failed" or "catch" in fired
         else:
             assert fields["state"] == "running"
+        assert {word for word in fields if word.startswith("fired:")} == {f"fired:{event}" for event in fired}
         ends = {e.queue for e in self.flow.effects if e.event == "batch" and e.id == name}
         assert ("then" in fired) == ("completed" in ends)
         assert ("finally" in fired) == bool(ends)

@@ -43,6 +43,13 @@ class Apart(Job, queue=QUEUE, tags=("mine",), max_attempts=3, executor="process"
         return [told(ctx)]
 
 
+class Collects(Job, queue=QUEUE):
+    """Waits for others."""
+
+    async def handle(self, ctx: JobContext) -> dict[str, Any]:
+        return {"follows": ctx.follows, "inputs": ctx.inputs, "previous": ctx.previous}
+
+
 class Timed(Job, queue=QUEUE, timeout=30, max_attempts=1):
     """Says by itself how long it may take."""
 

@@ -34,8 +34,13 @@ ERRORS = sorted(
     name for name in rf_jobs.__all__
     if isinstance(value := getattr(rf_jobs, name), type) and issubclass(value, RfJobsError)
 )  # fmt: skip
-LOOKED_UP = {"EventBus": {"emit", "emit_all", "wants"}, "JobContext": {"traceparent", "tracestate"}}
-"""For those who extend rf-jobs; they stand in docs/reference/api.md and docs/telemetry.md."""
+LOOKED_UP = {
+    "EventBus": {"emit", "emit_all", "wants"},
+    "JobContext": {"traceparent", "tracestate"},
+    "Relay": {"stop"},
+    "Scheduler": {"is_running", "stalled"},
+}
+"""For those who extend rf-jobs, or run it inside of something else: a line in docs/reference/api.md is enough."""
 
 
 def names(cls: type[Any]) -> list[str]:
