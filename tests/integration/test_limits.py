@@ -193,6 +193,18 @@ async def test_a_tag_is_paused_for_a_time(manager: QueueManager) -> None:
     assert await manager.paused() == {}
 
 
+async def test_a_tag_is_resumed_before_its_time(manager: QueueManager) -> None:
+    assert await manager.pause_key("tenant:7", for_=3600)
+    assert not await manager.resume_key("tenant:8"), "that one was not paused"
+    job = await manager.dispatch(Note(what="x")).tags("tenant:7")
+    async with WorkerPool(CONFIG, manager):
+        await until(lambda: _counts(manager, blocked=1), "it is held")
+        assert await manager.resume_key("tenant:7")
+        assert await manager.wait(job, 10) == "x"
+    assert not await manager.resume_key("tenant:7")
+    assert await manager.paused() == {}
+
+
 async def test_a_handler_slows_its_class_down(manager: QueueManager) -> None:
     async with WorkerPool(CONFIG.max_concurrent_jobs(1), manager):
         await manager.dispatch(Throttled(number=0)).result(10)

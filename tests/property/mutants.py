@@ -39,6 +39,7 @@ MUTANTS = (
     ("reclaim.lua", "redis.call('HSET', P .. 'meta:' .. id, 'token', '')", "", "a zombie keeps its token"),
     ("lib/crash.lua", "if crashes >= max then", "if crashes > max then", "poison lives longer"),
     ("beat.lua", "'token') == token then", "'token') then", "a zombie extends a lease"),
+    ("bury_parked.lua", "redis.call('ZREM', key, id)", "", "a buried job stays parked"),
     ("revive.lua", "'attempt', 0, 'crashes', 0", "'attempt', 0", "crashes survive a replay"),
     ("report.lua", "for i = math.max(0, -missed), n - 1 do", "for i = 0, n - 1 do", "lines sent again are kept twice"),
     ("report.lua", "while left > most or", "while", "a log has no bound by its lines"),
@@ -78,7 +79,6 @@ FLOW_MUTANTS = (
     ("lib/admit.lua", "if b[2] then return 'cancelled' end", "", "a cancelled batch takes members"),
     ("revive.lua", "WORK[#WORK + 1] = {'reopen', ARGV[i], links}", "", "a replay is not told to its batch"),
     ("clear.lua", "if m[1] then WORK[#WORK + 1] = {'over', id, 'cancelled', m[1]} end", "", "a cleared job is never over"),
-    ("bury_parked.lua", "redis.call('ZREM', key, id)", "", "a buried job stays parked"),
 )  # fmt: skip
 LIMIT_MUTANTS = (
     ("lib/limits.lua", "many('SADD', P .. 'holders:' .. ref, limit.ids)", "", "nobody holds a limit"),

@@ -200,6 +200,18 @@ def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None
     flow.client.flushall()
 
 
+def test_a_step_that_is_appended_may_wait_for_others_too(flow: Flow) -> None:
+    chain = flow.open(kind="chain")
+    first, other = flow.add(Options(b=chain)), flow.add()
+    flow.client.hset(f"{{rf}}:batch:{chain}", "last", first)
+    flow.seal(chain)
+    last = flow.add(Options(b=chain, e=True, d=Depends([other], "cancel")))
+    flow.perform("complete", first)
+    assert flow.states()[last] == "blocked"
+    flow.perform("complete", other)
+    assert flow.states()[last] == "ready"
+
+
 # --- batches -------------------------------------------------------------------------------------------------------------
 
 
@@ -327,12 +339,16 @@ def test_a_limit_that_is_lifted_lets_all_go(flow: Flow) -> None:
     assert not flow.client.exists("{rf}:refs:l")
 
 
-@pytest.mark.parametrize("end", ["complete", "bury", "retry", "release", "crash"])
+@pytest.mark.parametrize("end", ["complete", "bury", "retry", "release", "crash", "reclaim"])
 def test_whoever_ends_frees_its_place(flow: Flow, end: str) -> None:
     one, two = limited(flow, 2)
     jobs = flow.fetch(2)
     assert [job.id for job in jobs] == [one]
-    flow.finish(jobs, end)
+    if end == "reclaim":
+        flow.client.zadd("{rf}:running:a", {one: 1})
+        flow.run(flow.commands.reclaim(10, 3, flow.commands.retention, b'{"attempt":1}', ["a"]))
+    else:
+        flow.finish(jobs, end)
     assert flow.client.scard("{rf}:holders:l") == 0
     assert len(flow.fetch(2)) == 1
     assert flow.states()[two] in ("running", "blocked")

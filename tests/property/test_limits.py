@@ -306,7 +306,7 @@ def test_limits_in_every_order(machine: type[Machine]) -> None:
 @settings(max_examples=EXAMPLES)
 @given(
     weights=st.dictionaries(st.sampled_from("pqrs"), st.integers(1, 4), min_size=1),
-    backlog=st.lists(st.sampled_from("pqrs"), min_size=1, max_size=60),
+    backlog=st.lists(st.sampled_from("pqrs"), min_size=20, max_size=60),
     at_once=st.integers(1, 5),
 )
 def test_keys_take_turns_by_their_weight(

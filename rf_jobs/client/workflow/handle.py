@@ -150,7 +150,7 @@ class ChainHandle(BatchHandle):
     async def insert(self, job: Job | Pending[Any]) -> UUID:
         """A step between this one and the next."""
         asked, extra = self._taken(job)
-        extra.parents, extra.next = (str(self._step),), True
+        extra.parents, extra.next = (str(self._step), *extra.parents), True
         return await self._send(*asked)
 
     async def append(self, job: Job | Pending[Any]) -> UUID:

@@ -128,6 +128,7 @@ def step_of(member: Job | Pending[Any], place: Place) -> tuple[Job, Choices]:
         )
     plan = Plan(place.group)
     _add(plan, member, place, ())
+    plan.check()
     return plan.jobs[0]
 
 

@@ -164,7 +164,8 @@ end
 
 local function admit(queue, priority, due, valid, opts, jobs)
   if opts and opts.e then
-    opts.d = {p = {redis.call('HGET', P .. 'batch:' .. opts.b, 'last') or ''}, f = 'cancel'}
+    opts.d = opts.d or {p = {}, f = 'cancel'}
+    table.insert(opts.d.p, 1, redis.call('HGET', P .. 'batch:' .. opts.b, 'last') or '')
   end
   local fresh, said, deferred = {}, {}, nil
   local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '') .. (opts.k and ' k' or '')
