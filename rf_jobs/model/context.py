@@ -13,6 +13,7 @@ from uuid import UUID
 
 from rf_jobs.model.desk import Desk, Dispatcher
 from rf_jobs.model.envelope import WIRE_VERSION, Envelope, Headers
+from rf_jobs.model.facts import Facts
 from rf_jobs.model.notes import Notes
 from rf_jobs.words.errors import InvalidOption, WorkerError
 from rf_jobs.words.ids import new_id
@@ -34,16 +35,14 @@ class _Turn:
 _TURN = _Turn()
 
 
-class JobContext:
+class JobContext(Facts):
     """One attempt at one job. Made by the worker; ``JobContext.fake()`` makes one for a unit test."""
 
     __slots__ = (
         "_cancelled",
         "_deadline_ms",
         "_desk",
-        "_id",
         "_inputs",
-        "_letter",
         "_progress",
         "_state",
         "_steps",
@@ -97,80 +96,9 @@ class JobContext:
         self._steps: tuple[dict[str, Any], set[str]] | None = None
 
     @property
-    def job_id(self) -> UUID:
-        """The job's id, the same in every attempt."""
-        return UUID(self._id)
-
-    @property
-    def id(self) -> str:
-        """``job_id`` as text."""
-        return self._id
-
-    @property
-    def job_class(self) -> str:
-        """The class's stable name."""
-        return self._letter.job
-
-    @property
-    def is_sealed(self) -> bool:
-        """Whether the whole payload is encrypted, and so what is kept of the job."""
-        return self._letter.enc is not None and not self._letter.enc.fields
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Those of the class and of the dispatch."""
-        return tuple(self._letter.tags)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """Propagated baggage."""
-        return self._letter.hdr.bg if self._letter.hdr is not None else {}
-
-    @property
-    def conversation(self) -> str:
-        """What all jobs of one workflow share; '' for a job of its own."""
-        return self._letter.hdr.cv if self._letter.hdr is not None else ""
-
-    @property
-    def traceparent(self) -> str:
-        """W3C traceparent of the dispatch, '' where it was not traced."""
-        return self._letter.hdr.tp if self._letter.hdr is not None else ""
-
-    @property
-    def tracestate(self) -> str:
-        """W3C tracestate of the dispatch."""
-        return self._letter.hdr.ts if self._letter.hdr is not None else ""
-
-    @property
-    def dispatched_ms(self) -> int:
-        """When the job was dispatched: ms since 1970 by the client's clock."""
-        return self._letter.at
-
-    @property
-    def idempotency_key(self) -> str:
-        """Stable over all attempts: hand it to an API that deduplicates."""
-        return self._id
-
-    @property
     def is_final_attempt(self) -> bool:
         """Whether the job is buried if this attempt fails."""
         return self.attempt >= self.max_attempts
-
-    @property
-    def dispatched_at(self) -> datetime:
-        """When the job was dispatched (aware, UTC)."""
-        return from_ms(self.dispatched_ms)
-
-    @property
-    def schedule(self) -> str:
-        """The schedule that dispatched it; '' where none did."""
-        return self._letter.sch
-
-    @property
-    def tick(self) -> datetime | None:
-        """The time for which its schedule wanted it (aware, UTC), however late it was dispatched. None where no schedule
-        dispatched it."""
-        return from_ms(self._letter.tick) if self._letter.tick else None
 
     @property
     def started_at(self) -> datetime:
@@ -207,11 +135,6 @@ class JobContext:
     def workflow(self, group: UUID) -> Any:
         """A handle on any batch or chain."""
         return self.manager.batch(group)
-
-    @property
-    def follows(self) -> int:
-        """How many jobs it waited for."""
-        return self._letter.aft
 
     @property
     def inputs(self) -> dict[str, Any]:

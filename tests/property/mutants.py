@@ -86,7 +86,6 @@ LIMIT_MUTANTS = (
     ("lib/limits.lua", "redis.call('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)", "", "a place that was not taken is lost"),
     ("lib/limits.lua", "local over = NOW - limit.per", "local over = NOW - limit.per / 2", "a window of half the size"),
     ("lib/limits.lua", "limit.tokens - n)", "limit.tokens)", "a bucket that is never empty"),
-    ("lib/limits.lua", "if m[1] ~= ref or not queue or", "if not queue or", "a limit frees what another holds"),
     ("lib/crash.lua", "if m[5] then leave(id, m[5]) end", "", "a crash keeps its place"),
     ("finish.lua", "if links then leave(id, links) end\n      --", "--", "a failed attempt keeps its place"),
     ("fetch.lua", "limit.free = limit.free - 1", "", "one fetch takes more than there is"),

@@ -148,6 +148,8 @@ def _misplaced_jobs(snapshot: Snapshot) -> list[str]:
             found.append(f"job {job} is {state} and has no meta")
         if meta.get("state", state) != state or meta.get("queue", queue) != queue:
             found.append(f"job {job} is {state} on {queue}, its meta says {meta}")
+        if meta.get("held") and state in ("ready", "scheduled", "parked", "running"):
+            found.append(f"job {job} is {state} and held by {meta['held']}")
         if state == "running" and not meta.get("token"):
             found.append(f"job {job} runs without a token")
     return found
