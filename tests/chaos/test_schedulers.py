@@ -114,10 +114,15 @@ async def judge(manager: QueueManager, seed: int) -> None:
         exist = await manager.store.run_many(
             [manager.store.commands.exists("job", str(tick_id(name, tick))) for tick in ticks]
         )
+        # A scheduler works out the first tick before its schedule is in: on a busy machine that may have been due by then.
+        before = [tick for tick in range(first // step * step, first - 5000, -step) if tick <= first]
+        early = await manager.store.run_many(
+            [manager.store.commands.exists("job", str(tick_id(name, tick))) for tick in before]
+        )
         lost = [tick for tick, there in zip(ticks, exist, strict=True) if not there]
         assert lost == [], f"ticks of {name} were left out (seed {seed})"
-        assert (info.fired, info.missed) == (len(ticks), 0), f"{name} (seed {seed})"
-        jobs += len(ticks)
+        assert (info.fired, info.missed) == (len(ticks) + sum(early), 0), f"{name} (seed {seed})"
+        jobs += len(ticks) + sum(early)
     queue = await manager.queue(QUEUE)
     assert (queue.counts["ready"], queue.ledger["dispatched"]) == (jobs, jobs), f"seed {seed}"
     assert queue.ledger.get("deduplicated", 0) == 0

@@ -361,3 +361,35 @@ def test_a_rate_that_is_spent_is_looked_at_when_it_has_room(flow: Flow) -> None:
     assert len(flow.fetch(3)) == 2
     due = flow.look().zsets["timers", ""]["r"]
     assert 50_000 < due - flow.look().now_ms <= 60_000
+
+
+def test_a_member_that_was_refused_is_missing(flow: Flow) -> None:
+    """Its parent was removed between the look for it and the dispatch."""
+    batch = flow.open()
+    said = flow.enqueue([flow.new_id()], behind(flow.new_id(), batch=batch))
+    assert said[0][0] == "no_parent"
+    flow.seal(batch)
+    assert flow.batch(batch)["state"] == "failed"
+
+
+@pytest.mark.parametrize(("due", "state"), [("", "ready"), (DELAYED, "scheduled")])
+def test_a_held_job_that_is_moved_is_held_no_more(flow: Flow, due: str, state: str) -> None:
+    _, two = limited(flow, 2)
+    flow.fetch(2)
+    assert flow.states()[two] == "blocked"
+    flow.run(flow.commands.move(two, "a", "due", due))
+    assert flow.states()[two] == state
+    assert "held" not in flow.look().meta(two)
+    assert flow.look().order("held", "l") == []
+
+
+def test_a_parked_member_that_is_buried_ends_its_batch(flow: Flow) -> None:
+    batch = flow.open()
+    member, child = flow.add(Options(b=batch)), flow.add(behind(batch))
+    flow.seal(batch)
+    flow.perform("park", member)
+    assert flow.batch(batch)["state"] == "running"
+    flow.run(flow.commands.bury_parked("a", -1, 10, flow.commands.retention, b"x", b"y"))
+    assert flow.look().order("parked", "a") == []
+    assert flow.batch(batch)["state"] == "failed"
+    assert flow.states()[child] == "cancelled"

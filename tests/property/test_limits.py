@@ -25,7 +25,7 @@ from tests.property import snapshot
 from tests.property.flow import DELAYED, KEEP_ALL, LUCK, PHASES, Flow, Luck
 
 QUEUES = ("a", "b")
-EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "40"))
 PER_MS = 100_000
 REFS = ("many", "each/x", "each/y", "rate", "trickle", "both")
 LOOK_AGAIN = 5.0
@@ -270,7 +270,7 @@ class Machine(RuleBasedStateMachine):
             self.finish_all()
             if all(State(state) in FINAL for state in flow.states().values()):
                 return
-            self.clock.advance(7)
+            self.clock.advance(50)
         raise AssertionError(
             f"these never ran: {[each for each in flow.states().items() if State(each[1]) not in FINAL]}"
         )

@@ -26,7 +26,7 @@ from tests.property import snapshot
 from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, PHASES, Flow, Luck, bounded
 
 QUEUES = ("a", "b", "calls")
-EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "25"))
 KEEP_TWO = Retention((2, 10**9), (2, 10**9), (2, 10**9), (2, 10**9))
 OVER = {"complete": "completed", "bury": "dead", "discard": "cancelled", "expire": "expired"}
 AGAIN = ("retry", "snooze", "release", "park")

@@ -11,7 +11,7 @@ import pytest
 
 import rf_jobs
 from docs.api import INNER, WITH_METHODS
-from rf_jobs import Job, RfJobsError
+from rf_jobs import Job, RfJobsError, events
 from rf_jobs.words.config_keys import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +34,10 @@ ERRORS = sorted(
     name for name in rf_jobs.__all__
     if isinstance(value := getattr(rf_jobs, name), type) and issubclass(value, RfJobsError)
 )  # fmt: skip
+EVENTS = sorted(
+    name for name, value in vars(events).items()
+    if isinstance(value, type) and issubclass(value, events.Event) and not value.__subclasses__()
+)  # fmt: skip
 LOOKED_UP = {
     "EventBus": {"emit", "emit_all", "wants"},
     "JobContext": {"traceparent", "tracestate"},
@@ -53,11 +57,9 @@ METHODS = [(cls.__name__, name) for cls in WITH_METHODS for name in names(cls)]
 
 @pytest.mark.parametrize(("owner", "name"), METHODS, ids=lambda word: word)
 def test_a_method_is_explained_shown_and_tested(owner: str, name: str) -> None:
-    called = (
-        rf"(\.|def ){name}\b"
-        if owner != "WorkerConfig"
-        else rf"(\.{name}\b|\b{name}(_seconds)? ?=|--{name.replace('_', '-')})"
-    )
+    called = rf"(\.|def ){name}\b"
+    if owner == "WorkerConfig":  # each is a keyword, a setting and an option too
+        called += rf"|\b{name}(_seconds)? ?=|--{name.replace('_', '-')}\b|\(\"{name}\","
     assert re.search(rf"\b{name}(_seconds)?\b", PROSE), f"no page names {owner}.{name}"
     assert re.search(called, RUN), f"no example and no guide uses {owner}.{name}"
     assert re.search(called, TESTS), f"no test uses {owner}.{name}"
@@ -76,6 +78,12 @@ def test_a_class_keyword_is_explained_shown_and_tested(keyword: str) -> None:
 def test_an_error_is_explained_and_tested(error: str) -> None:
     assert f"`{error}`" in (ROOT / "docs/guides/errors.md").read_text()
     assert re.search(rf"\b{error}\b", TESTS), f"no test meets {error}"
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_is_explained_and_tested(event: str) -> None:
+    assert f"`{event}`" in (ROOT / "docs/reference/events.md").read_text(), "run make generate"
+    assert re.search(rf"\b{event}\b", TESTS), f"no test hears {event}"
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -41,7 +41,9 @@ class GroupSender:
 
     async def send(self, group: Group) -> UUID:
         """Dispatch a group with all that is in it."""
-        await self._send(plan_of(group))
+        for code, detail in await self._send(plan_of(group)):
+            if code == "no_parent":
+                raise _unknown(detail, "what waits for it is missing, and the group ends as failed")
         return group.id
 
     async def add(self, members: Sequence[Member], batch: str) -> list[UUID]:
@@ -85,10 +87,7 @@ class GroupSender:
         )
         for at, each in enumerate(others):
             if not found[2 * at] and not found[2 * at + 1]:
-                raise JobNotFound(
-                    f"depends_on names {each}, and no such job, batch or chain is known: it was never dispatched here, or"
-                    " retention has removed it; nothing was dispatched"
-                )
+                raise _unknown(each, "nothing was dispatched")
 
     def opened(self, planned: PlannedGroup) -> NewBatch:
         """A group as the store takes it. Raises as a dispatch of its callbacks does."""
@@ -133,3 +132,10 @@ class GroupSender:
 
 def _closed(batch: str, state: str) -> BatchClosed:
     return BatchClosed(f"batch {batch} is {state}; nothing can be added to it")
+
+
+def _unknown(parent: str, so: str) -> JobNotFound:
+    return JobNotFound(
+        f"depends_on names {parent}, and no such job, batch or chain is known: it was never dispatched here, or retention has"
+        f" removed it; {so}"
+    )

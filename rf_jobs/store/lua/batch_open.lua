@@ -3,9 +3,9 @@
 -- Reply: '', 'known' where the first of them is there already and its dispatch is complete, or what its outer batch is that takes
 -- no more members: unknown, cancelled, or its state.
 local i = 1
-if redis.call('HEXISTS', P .. 'batch:' .. ARGV[1], 'sealed') == 1 then return 'known' end
+if soft('HEXISTS', P .. 'batch:' .. ARGV[1], 'sealed') == 1 then return 'known' end
 if ARGV[2] ~= '' and redis.call('EXISTS', P .. 'batch:' .. ARGV[1]) == 0 then
-  local b = redis.call('HMGET', P .. 'batch:' .. ARGV[2], 'state', 'cancelled')
+  local b = soft('HMGET', P .. 'batch:' .. ARGV[2], 'state', 'cancelled')
   if not b[1] then return 'unknown' end
   if b[2] then return 'cancelled' end
   if b[1] ~= 'running' then return b[1] end
@@ -13,15 +13,15 @@ end
 while i <= #ARGV do
   local id, outer, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local key = P .. 'batch:' .. id
-  if redis.call('HSETNX', key, 'state', 'running') == 1 then
-    redis.call('HSET', key, 'created', int(NOW), 'total', 0, unpack(ARGV, i + 3, i + 2 + 2 * n))
-    redis.call('ZADD', P .. 'batches', int(NOW), id)
-    redis.call('ZADD', P .. 'batches:open', int(NOW), id)
-    redis.call('ZADD', P .. 'batches:unsealed', int(NOW), id)
+  if soft('HSETNX', key, 'state', 'running') == 1 then
+    soft('HSET', key, 'created', int(NOW), 'total', 0, unpack(ARGV, i + 3, i + 2 + 2 * n))
+    soft('ZADD', P .. 'batches', int(NOW), id)
+    soft('ZADD', P .. 'batches:open', int(NOW), id)
+    soft('ZADD', P .. 'batches:unsealed', int(NOW), id)
     if outer ~= '' then
-      local links = redis.call('HGET', key, 'links') or ''
-      redis.call('HSET', key, 'links', links .. ' b' .. outer)
-      if redis.call('SADD', P .. 'pending:' .. outer, id) == 1 then redis.call('HINCRBY', P .. 'batch:' .. outer, 'total', 1) end
+      local links = soft('HGET', key, 'links') or ''
+      soft('HSET', key, 'links', links .. ' b' .. outer)
+      if soft('SADD', P .. 'pending:' .. outer, id) == 1 then soft('HINCRBY', P .. 'batch:' .. outer, 'total', 1) end
     end
   end
   i = i + 3 + 2 * n

@@ -3,7 +3,7 @@
 retained = retention(1)
 for i = 9, #ARGV do
   local key = P .. 'batch:' .. ARGV[i]
-  redis.call('ZREM', P .. 'batches:unsealed', ARGV[i])
-  if redis.call('EXISTS', key) == 1 and redis.call('HSETNX', key, 'sealed', int(NOW)) == 1 then look_at(ARGV[i]) end
+  soft('ZREM', P .. 'batches:unsealed', ARGV[i])
+  if redis.call('EXISTS', key) == 1 and soft('HSETNX', key, 'sealed', int(NOW)) == 1 then look_at(ARGV[i]) end
 end
 return {EFFECTS, run_work()}

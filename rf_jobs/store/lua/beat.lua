@@ -4,10 +4,10 @@
 local worker, believed, lease, n = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local wkey = P .. 'worker:' .. worker
 local lost = {}
-redis.call('ZADD', P .. 'workers', int(NOW + believed), worker)
+soft('ZADD', P .. 'workers', int(NOW + believed), worker)
 local fields = {'beat', int(NOW)}
 for i = 5, 4 + 2 * n do fields[#fields + 1] = ARGV[i] end
-redis.call('HSET', wkey, unpack(fields))
+soft('HSET', wkey, unpack(fields))
 redis.call('PEXPIRE', wkey, believed + 60000)
 for i = 5 + 2 * n, #ARGV, 3 do
   local queue, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -17,9 +17,9 @@ for i = 5 + 2 * n, #ARGV, 3 do
     lost[#lost + 1] = id
   end
 end
-local stop = redis.call('SMEMBERS', P .. 'cancels:' .. worker)
+local stop = soft('SMEMBERS', P .. 'cancels:' .. worker)
 for _, id in ipairs(stop) do
   local token = meta_of(id, 'token')[1] or ''
-  if string.sub(token, 1, #worker) ~= worker then redis.call('SREM', P .. 'cancels:' .. worker, id) end
+  if string.sub(token, 1, #worker) ~= worker then soft('SREM', P .. 'cancels:' .. worker, id) end
 end
-return {NOW, redis.call('HGET', P .. 'server', 'instance') or '', lost, stop}
+return {NOW, soft('HGET', P .. 'server', 'instance') or '', lost, stop}

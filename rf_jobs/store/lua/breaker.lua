@@ -3,17 +3,17 @@
 local class, most, per, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local key, tripped = P .. 'failures:' .. class, P .. 'tripped:' .. class
 local scope = 'class:' .. class
-if redis.call('HEXISTS', P .. 'holds', scope) == 1 then return 0 end
+if soft('HEXISTS', P .. 'holds', scope) == 1 then return 0 end
 if redis.call('EXISTS', tripped) == 0 then
-  redis.call('LPUSH', key, int(NOW))
-  redis.call('LTRIM', key, 0, most - 1)
+  soft('LPUSH', key, int(NOW))
+  soft('LTRIM', key, 0, most - 1)
   redis.call('PEXPIRE', key, int(per))
-  local oldest = redis.call('LINDEX', key, most - 1)
+  local oldest = soft('LINDEX', key, most - 1)
   if not oldest or tonumber(oldest) < NOW - per then return 0 end
 end
 redis.call('UNLINK', key)
 -- The first failure soon after the cooldown opens it again.
 redis.call('SET', tripped, int(NOW), 'PX', int(cooldown + per))
-redis.call('HSET', P .. 'holds', scope, int(NOW + cooldown))
-redis.call('ZADD', P .. 'timers', int(NOW + cooldown), '!' .. scope)
+soft('HSET', P .. 'holds', scope, int(NOW + cooldown))
+soft('ZADD', P .. 'timers', int(NOW + cooldown), '!' .. scope)
 return 1

@@ -5,11 +5,11 @@
 local queue = ARGV[1]
 retained = retention(4)
 local key = P .. 'parked:' .. queue
-local ids = redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW - tonumber(ARGV[2])), 'LIMIT', 0, tonumber(ARGV[3]))
+local ids = soft('ZRANGEBYSCORE', key, '-inf', int(NOW - tonumber(ARGV[2])), 'LIMIT', 0, tonumber(ARGV[3]))
 local buried, UNKNOWN = {}, 'unknown_class'
 for _, id in ipairs(ids) do
   local code = string.match(meta_of(id, 'reason')[1] or '', '^([%l_]+): ') or UNKNOWN
-  redis.call('ZREM', key, id)
+  soft('ZREM', key, id)
   keep_error(id, ARGV[code == UNKNOWN and 12 or 13])
   conclude(queue, 'dead', id, code, retained)
   buried[#buried + 1] = id

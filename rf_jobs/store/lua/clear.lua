@@ -9,7 +9,7 @@ for i = 1, #popped, 2 do
   local id = popped[i]
   ids[#ids + 1] = id
   local m = meta_of(id, 'links', 'held')
-  if m[2] then redis.call('ZREM', P .. 'held:' .. m[2], id) end
+  if m[2] then soft('ZREM', P .. 'held:' .. m[2], id) end
   if m[1] then WORK[#WORK + 1] = {'over', id, 'cancelled', m[1]} end
 end
 announce(ids, 'cancelled')

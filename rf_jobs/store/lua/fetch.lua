@@ -38,7 +38,7 @@ local function envelopes()
   end
 end
 
-local last = redis.call('HMGET', wkey, 'nonce', 'got')
+local last = soft('HMGET', wkey, 'nonce', 'got')
 if last[1] == nonce then
   -- Sent again: the reply to the first was lost. `got` is 'queue id queue id ...'.
   for queue, id in string.gmatch(last[2] or '', '([^ ]+) ([^ ]+)') do
@@ -53,7 +53,7 @@ if last[1] == nonce then
 end
 
 local paused = {}
-for _, name in ipairs(redis.call('SMEMBERS', P .. 'paused')) do paused[name] = true end
+for _, name in ipairs(soft('SMEMBERS', P .. 'paused')) do paused[name] = true end
 
 local got, taken, next_due = {}, 0, tick_timers() or -1
 local expiry = int(NOW + lease)
@@ -113,7 +113,7 @@ local function age(queue)
 end
 
 local function lease_popped(queue, popped)
-  holds = holds or redis.call('HGETALL', P .. 'holds')
+  holds = holds or soft('HGETALL', P .. 'holds')
   local leases, leased = {}, 0
   -- Most jobs have no meta yet; asking for all at once is cheaper than asking each.
   local metas = {}
@@ -197,13 +197,13 @@ for queue, at in pairs(turns) do
   local fkey = P .. 'fair:' .. queue
   if redis.call('ZCARD', P .. 'ready:' .. queue) == 0 then
     redis.call('UNLINK', fkey) -- whoever comes next has its turn at once
-  elseif at > number(redis.call('HGET', fkey, '!')) then
-    redis.call('HSET', fkey, '!', int(at))
+  elseif at > number(soft('HGET', fkey, '!')) then
+    soft('HSET', fkey, '!', int(at))
   end
 end
 
 if taken > 0 then
-  redis.call('HSET', wkey, 'nonce', nonce, 'got', table.concat(got, ' '))
+  soft('HSET', wkey, 'nonce', nonce, 'got', table.concat(got, ' '))
   redis.call('PEXPIRE', wkey, int(lease + 3600000)) -- for those who never beat
   envelopes()
 end

@@ -129,7 +129,7 @@ while i <= #ARGV do
         if ttl then
           redis.call('SET', P .. 'result:' .. id, ARGV[i + 1], 'PX', ttl)
           redis.call('HSET', META .. id, 'kept', int(NOW + ttl))
-          redis.call('SADD', P .. 'extras', id)
+          soft('SADD', P .. 'extras', id)
         end
       end
       i = i + (ttl and 2 or 1)

@@ -4,14 +4,14 @@
 retained = retention(1)
 local scope, ms = ARGV[9], ARGV[10]
 if ms == '' then
-  local changed = redis.call('HDEL', P .. 'holds', scope)
-  redis.call('ZREM', P .. 'timers', '!' .. scope)
+  local changed = soft('HDEL', P .. 'holds', scope)
+  soft('ZREM', P .. 'timers', '!' .. scope)
   WORK[#WORK + 1] = {'free', '!' .. scope}
   return {changed, EFFECTS, run_work()}
 end
 local ends = ms == '0' and '0' or int(NOW + tonumber(ms))
-local before = redis.call('HGET', P .. 'holds', scope)
-redis.call('HSET', P .. 'holds', scope, ends)
-if ends == '0' then redis.call('ZREM', P .. 'timers', '!' .. scope)
-else redis.call('ZADD', P .. 'timers', ends, '!' .. scope) end
+local before = soft('HGET', P .. 'holds', scope)
+soft('HSET', P .. 'holds', scope, ends)
+if ends == '0' then soft('ZREM', P .. 'timers', '!' .. scope)
+else soft('ZADD', P .. 'timers', ends, '!' .. scope) end
 return {before ~= ends and 1 or 0, EFFECTS, 0}

@@ -7,5 +7,5 @@ if field == '' then
 else
   redis.call('HSET', P .. family .. ':' .. id, field, ARGV[4])
 end
-redis.call('SADD', P .. 'extras', id)
+soft('SADD', P .. 'extras', id)
 return 1

@@ -13,7 +13,7 @@ if what == 'priority' then
   redis.call('HSET', mkey, 'priority', value)
   local key = state == 'ready' and P .. 'ready:' .. queue or m[2] and P .. 'held:' .. m[2]
   local score = key and redis.call('ZSCORE', key, id)
-  if score then redis.call('ZADD', key, int(tonumber(score) % BAND + band(tonumber(value))), id) end
+  if score then soft('ZADD', key, int(tonumber(score) % BAND + band(tonumber(value))), id) end
   note(id, 'reprioritized', value)
   count(queue, 'reprioritized', 1)
   return {state, 1, EFFECTS, 0}

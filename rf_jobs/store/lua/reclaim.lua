@@ -22,5 +22,5 @@ for q = 12, #ARGV do
   end
 end
 -- Workers that have been silent for an hour are not listed any more.
-redis.call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', int(NOW - 3600000))
+soft('ZREMRANGEBYSCORE', P .. 'workers', '-inf', int(NOW - 3600000))
 return {taken, EFFECTS, run_work()}

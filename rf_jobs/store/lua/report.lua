@@ -19,27 +19,27 @@ local function keep_lines(id, token, first, from, n)
   bytes, dropped, last = number(bytes), number(dropped), writer == token and number(last) or 0
   local missed = first - last - 1
   if missed > 0 then -- the worker had to drop some, so what comes now fills the log
-    dropped = dropped + missed + redis.call('LLEN', key)
+    dropped = dropped + missed + soft('LLEN', key)
     bytes = 0
     redis.call('UNLINK', key)
   end
   for i = math.max(0, -missed), n - 1 do
-    redis.call('RPUSH', key, ARGV[from + i])
+    soft('RPUSH', key, ARGV[from + i])
     bytes = bytes + #ARGV[from + i]
   end
-  local left = redis.call('LLEN', key)
+  local left = soft('LLEN', key)
   while left > most or (bytes > most_bytes and left > 1) do
-    bytes = bytes - #redis.call('LPOP', key)
+    bytes = bytes - #soft('LPOP', key)
     dropped = dropped + 1
     left = left - 1
   end
   last = math.max(last, first + n - 1)
-  redis.call('LPUSH', key, table.concat({int(bytes), int(dropped), token, int(last)}, ' '))
+  soft('LPUSH', key, table.concat({int(bytes), int(dropped), token, int(last)}, ' '))
 end
 
 local function acknowledge(id, token)
   local m = meta_of(id, 'cancel', 'asked', 'heard')
-  redis.call('SREM', P .. 'cancels:' .. (string.match(token, '^[^.]+') or ''), id)
+  soft('SREM', P .. 'cancels:' .. (string.match(token, '^[^.]+') or ''), id)
   if not m[1] or m[3] then return 0 end
   redis.call('HSET', P .. 'meta:' .. id, 'heard', int(NOW))
   return 1 + math.max(0, NOW - (tonumber(m[2] or '') or NOW))
@@ -53,7 +53,7 @@ while i <= #ARGV do
     reply = told == '1' and acknowledge(id, token) or 0
     if progress ~= '' then redis.call('SET', P .. 'progress:' .. id, progress) end
     if n > 0 then keep_lines(id, token, first, i + 6, n) end
-    if progress ~= '' or n > 0 then redis.call('SADD', P .. 'extras', id) end
+    if progress ~= '' or n > 0 then soft('SADD', P .. 'extras', id) end
     tell({id}, progress ~= '' and (n > 0 and 'progress log' or 'progress') or n > 0 and 'log' or 'cancel')
   end
   replies[#replies + 1] = reply

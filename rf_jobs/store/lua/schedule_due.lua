@@ -3,10 +3,10 @@
 -- ARGV: scheduler, ms for which it is believed alive, ms out of sight, limit, then its facts: field, value, ...
 -- Reply: {NOW, when the next schedule is due ('' for never), flat: name, next tick, revision}
 local me, limit = ARGV[1], tonumber(ARGV[4])
-local names = redis.call('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(NOW), 'LIMIT', 0, limit)
+local names = soft('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(NOW), 'LIMIT', 0, limit)
 local out, hidden, gone = {}, {}, {}
 for _, name in ipairs(names) do
-  local m = redis.call('HMGET', P .. 'schedule:' .. name, 'next', 'rev')
+  local m = soft('HMGET', P .. 'schedule:' .. name, 'next', 'rev')
   if m[2] and m[1] and m[1] ~= '' then
     out[#out + 1], out[#out + 2], out[#out + 3] = name, m[1], m[2]
     hidden[#hidden + 1] = int(NOW + tonumber(ARGV[3]))
@@ -19,13 +19,13 @@ for _, name in ipairs(names) do
   end
 end
 local until_ = int(NOW + tonumber(ARGV[2]))
-redis.call('ZADD', P .. 'schedulers', until_, me)
-redis.call('ZREMRANGEBYSCORE', P .. 'schedulers', '-inf', '(' .. int(NOW - 60000))
+soft('ZADD', P .. 'schedulers', until_, me)
+soft('ZREMRANGEBYSCORE', P .. 'schedulers', '-inf', '(' .. int(NOW - 60000))
 local facts = {'beat', int(NOW)}
 for i = 5, #ARGV do facts[#facts + 1] = ARGV[i] end
-redis.call('HSET', P .. 'scheduler:' .. me, unpack(facts))
+soft('HSET', P .. 'scheduler:' .. me, unpack(facts))
 redis.call('PEXPIRE', P .. 'scheduler:' .. me, ARGV[2])
 many('ZREM', P .. 'schedules', gone)
 many('ZADD', P .. 'schedules', hidden)
-local head = redis.call('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
+local head = soft('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
 return {NOW, head[2] and head[2] ~= 'inf' and head[2] or '', out}

@@ -12,14 +12,14 @@ retained = retention(1)
 local me, orphan = ARGV[9], tonumber(ARGV[10])
 local found = {}
 for i = 11, #ARGV, N do
-  found[#found + 1] = redis.call('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'next', 'due', 'paused', 'source', 'seen', 'from',
+  found[#found + 1] = soft('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'next', 'due', 'paused', 'source', 'seen', 'from',
     'by', 'job', 'lag', 'refused')
   if ARGV[i + 9] ~= '' then
     redis.call('ZCARD', P .. 'ready:' .. ARGV[i + 9])
     redis.call('ZCARD', P .. 'later:' .. ARGV[i + 9])
   end
 end
-redis.call('ZCARD', P .. 'schedules')
+soft('ZCARD', P .. 'schedules')
 
 -- Why this tick is not to be fired; nil where it is.
 local function objection(i, m)
@@ -56,35 +56,35 @@ local function fire(i, m)
   local key = P .. 'schedule:' .. name
   local code, detail = objection(i, m)
   if code then
-    if code == 'early' or code == 'changed' then redis.call('ZADD', P .. 'schedules', m[3] ~= '' and m[3] or '+inf', name) end
+    if code == 'early' or code == 'changed' then soft('ZADD', P .. 'schedules', m[3] ~= '' and m[3] or '+inf', name) end
     return code, detail
   end
   if expected ~= '' and m[5] == 'code' and NOW - number(m[6]) > orphan then
-    redis.call('HSET', key, 'orphaned', int(NOW))
-    redis.call('ZADD', P .. 'schedules', '+inf', name)
+    soft('HSET', key, 'orphaned', int(NOW))
+    soft('ZADD', P .. 'schedules', '+inf', name)
     return 'orphaned', ''
   end
   local refused = run ~= '' and dispatch(i)
   if refused and expected == '' then return 'refused', refused end
   local late = expected ~= '' and math.max(0, NOW - number(m[3])) or 0
   if refused == 'unique' then
-    redis.call('HINCRBY', key, 'overlaps', 1)
+    soft('HINCRBY', key, 'overlaps', 1)
   elseif refused then
     missed, err = missed + 1, 'the dispatch was refused: ' .. refused
   elseif run ~= '' then
-    redis.call('HSET', key, 'tick', run, 'ran', int(NOW), 'job', ARGV[i + 8], 'lag', int(late))
-    redis.call('HDEL', key, 'error')
-    redis.call('HINCRBY', key, 'fired', 1)
+    soft('HSET', key, 'tick', run, 'ran', int(NOW), 'job', ARGV[i + 8], 'lag', int(late))
+    soft('HDEL', key, 'error')
+    soft('HINCRBY', key, 'fired', 1)
   end
   if expected ~= '' then
-    redis.call('HSET', key, 'next', tick, 'due', due, 'from', expected, 'by', me, 'refused', refused or '')
-    redis.call('ZADD', P .. 'schedules', due ~= '' and due or '+inf', name)
+    soft('HSET', key, 'next', tick, 'due', due, 'from', expected, 'by', me, 'refused', refused or '')
+    soft('ZADD', P .. 'schedules', due ~= '' and due or '+inf', name)
   end
   if missed > 0 then
-    redis.call('HINCRBY', key, 'missed', int(missed))
-    redis.call('HSET', key, 'missed_at', int(NOW))
+    soft('HINCRBY', key, 'missed', int(missed))
+    soft('HSET', key, 'missed_at', int(NOW))
   end
-  if err ~= '' then redis.call('HSET', key, 'error', err, 'failed', int(NOW)) end
+  if err ~= '' then soft('HSET', key, 'error', err, 'failed', int(NOW)) end
   if refused then return 'refused', refused end
   if run == '' then return 'moved', '' end
   return 'fired', int(late)

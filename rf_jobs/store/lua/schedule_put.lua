@@ -5,15 +5,15 @@
 local source, scheduler, orphan = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found = {}
 for i = 4, #ARGV, 6 do
-  found[#found + 1] = redis.call('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'timing', 'source', 'seen', 'orphaned', 'paused', 'due')
+  found[#found + 1] = soft('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'timing', 'source', 'seen', 'orphaned', 'paused', 'due')
 end
-local head = redis.call('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
+local head = soft('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
 local soonest = tonumber(head[2] or '') or math.huge
 local sooner = false
 local replies = {}
 
 local function wait(name, due)
-  redis.call('ZADD', P .. 'schedules', due == '' and '+inf' or due, name)
+  soft('ZADD', P .. 'schedules', due == '' and '+inf' or due, name)
   if due ~= '' and tonumber(due) < soonest then sooner = true end
 end
 
@@ -22,18 +22,18 @@ local function put(i, m)
   local key = P .. 'schedule:' .. name
   local known, orphaned, paused = m[1], m[5], m[6]
   if source == 'api' and m[3] == 'code' and not orphaned and NOW - number(m[4]) <= orphan then return -1 end
-  redis.call('HSET', key, 'seen', int(NOW), 'owner', scheduler)
+  soft('HSET', key, 'seen', int(NOW), 'owner', scheduler)
   if known == rev and m[3] == source and not orphaned then return 0 end
-  redis.call('HSET', key, 'rev', rev, 'timing', timing, 'def', definition, 'source', source)
-  redis.call('HDEL', key, 'error', 'orphaned')
+  soft('HSET', key, 'rev', rev, 'timing', timing, 'def', definition, 'source', source)
+  soft('HDEL', key, 'error', 'orphaned')
   local stays = known and m[2] == timing and m[7]
-  if not stays then redis.call('HSET', key, 'next', tick, 'due', due) end
+  if not stays then soft('HSET', key, 'next', tick, 'due', due) end
   if not paused and (orphaned or not stays) then wait(name, stays or due) end
   if known then
-    redis.call('HSET', key, 'changed', int(NOW))
+    soft('HSET', key, 'changed', int(NOW))
     return known == rev and 0 or 2
   end
-  redis.call('HSET', key, 'created', int(NOW))
+  soft('HSET', key, 'created', int(NOW))
   return 1
 end
 

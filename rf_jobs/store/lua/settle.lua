@@ -4,14 +4,17 @@
 retained = retention(1)
 from_outbox = true
 repeat
-  local items = redis.call('LPOP', P .. 'outbox', 50) or {}
-  for _, item in ipairs(items) do WORK[#WORK + 1] = cjson.decode(item) end
+  local items = soft('LPOP', P .. 'outbox', 50) or {}
+  for _, item in ipairs(items) do
+    local ok, what = pcall(cjson.decode, item)
+    if ok and type(what) == 'table' then WORK[#WORK + 1] = what end
+  end
 until not do_work() or #items == 0
 local unsealed = P .. 'batches:unsealed'
-for _, batch in ipairs(redis.call('ZRANGEBYSCORE', unsealed, '-inf', int(NOW - tonumber(ARGV[9])), 'LIMIT', 0, 20)) do
-  redis.call('ZREM', unsealed, batch)
-  if redis.call('HSETNX', P .. 'batch:' .. batch, 'sealed', int(NOW)) == 1 then
-    redis.call('HSET', P .. 'batch:' .. batch, 'abandoned', 1)
+for _, batch in ipairs(soft('ZRANGEBYSCORE', unsealed, '-inf', int(NOW - tonumber(ARGV[9])), 'LIMIT', 0, 20)) do
+  soft('ZREM', unsealed, batch)
+  if soft('HSETNX', P .. 'batch:' .. batch, 'sealed', int(NOW)) == 1 then
+    soft('HSET', P .. 'batch:' .. batch, 'abandoned', 1)
     look_at(batch)
   end
 end

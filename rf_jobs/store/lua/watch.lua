@@ -5,10 +5,10 @@ local state = redis.call('HGET', P .. 'meta:' .. id, 'state')
 if state == 'completed' or state == 'dead' or state == 'cancelled' or state == 'expired' then return state end
 if redis.call('EXISTS', P .. 'job:' .. id) == 0 then return '?' end
 if ms > 0 then
-  redis.call('ZREMRANGEBYSCORE', P .. 'live', '-inf', int(NOW))
-  redis.call('ZADD', P .. 'live', int(NOW + ms), id)
+  soft('ZREMRANGEBYSCORE', P .. 'live', '-inf', int(NOW))
+  soft('ZADD', P .. 'live', int(NOW + ms), id)
   redis.call('PEXPIRE', P .. 'live', ms)
 else
-  redis.call('SADD', P .. 'watched', id)
+  soft('SADD', P .. 'watched', id)
 end
 return ''

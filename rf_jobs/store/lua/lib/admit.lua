@@ -20,7 +20,7 @@ end
 -- and when the job is due.
 local function lock(id, u, due)
   local key = P .. 'unique:' .. u.k
-  local holder, mode, first = string.match(redis.call('GET', key) or '', '^(%S+) (%a+) (%d+)')
+  local holder, mode, first = string.match(soft('GET', key) or '', '^(%S+) (%a+) (%d+)')
   first = tonumber(first or '') or NOW
   if holder and holds(holder, mode) then
     local m = meta_of(holder, 'queue', 'class', 'epoch')
@@ -43,15 +43,15 @@ end
 
 -- When a dispatch limit has its next free slot. The times of the last slots, the newest first.
 local function next_slot(r, due)
-  local last = redis.call('LINDEX', P .. 'slots:' .. r.k, r.n - 1)
+  local last = soft('LINDEX', P .. 'slots:' .. r.k, r.n - 1)
   local at = due or NOW
   return last and math.max(at, tonumber(last) + r.p) or at
 end
 
 local function take_slot(r, at)
   local key = P .. 'slots:' .. r.k
-  redis.call('LPUSH', key, int(at))
-  redis.call('LTRIM', key, 0, r.n - 1)
+  soft('LPUSH', key, int(at))
+  soft('LTRIM', key, 0, r.n - 1)
   redis.call('PEXPIRE', key, int(math.max(at - NOW + r.p, redis.call('PTTL', key))))
 end
 
@@ -66,7 +66,7 @@ end
 
 -- Why nothing can be added to a batch; nil where it can.
 local function closed(batch)
-  local b = redis.call('HMGET', P .. 'batch:' .. batch, 'state', 'cancelled')
+  local b = soft('HMGET', P .. 'batch:' .. batch, 'state', 'cancelled')
   if not b[1] then return 'unknown' end
   if b[2] then return 'cancelled' end
   if b[1] ~= 'running' then return b[1] end
@@ -75,7 +75,7 @@ end
 -- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
 local function wait_for(queue, id, class, d, due)
   local waits, failed, how = behind(id, d.p, d.f)
-  redis.call('SADD', P .. 'extras', id)
+  soft('SADD', P .. 'extras', id)
   redis.call('HSET', P .. 'meta:' .. id, 'onfail', d.f)
   if failed[1] then
     many('SADD', P .. 'parents:' .. id, waits)
@@ -96,19 +96,19 @@ end
 -- A job that was put behind `parent` takes over those that wait for that: the next step of a chain.
 local function step_between(id, parent, batch)
   local from, to = P .. 'dependents:' .. parent, P .. 'dependents:' .. id
-  for _, child in ipairs(redis.call('SMEMBERS', from)) do
+  for _, child in ipairs(soft('SMEMBERS', from)) do
     if child ~= id then
-      redis.call('SREM', from, child)
-      redis.call('SADD', to, child)
-      redis.call('SREM', P .. 'parents:' .. child, parent)
-      redis.call('SADD', P .. 'parents:' .. child, id)
+      soft('SREM', from, child)
+      soft('SADD', to, child)
+      soft('SREM', P .. 'parents:' .. child, parent)
+      soft('SADD', P .. 'parents:' .. child, id)
     end
   end
   if redis.call('EXISTS', to) == 1 then
     redis.call('HSET', P .. 'meta:' .. id, 'links', (redis.call('HGET', P .. 'meta:' .. id, 'links') or '') .. ' k')
   end
-  if batch and redis.call('HGET', P .. 'batch:' .. batch, 'last') == parent then
-    redis.call('HSET', P .. 'batch:' .. batch, 'last', id)
+  if batch and soft('HGET', P .. 'batch:' .. batch, 'last') == parent then
+    soft('HSET', P .. 'batch:' .. batch, 'last', id)
   end
 end
 
@@ -165,7 +165,7 @@ end
 local function admit(queue, priority, due, valid, opts, jobs)
   if opts and opts.e then
     opts.d = opts.d or {p = {}, f = 'cancel'}
-    table.insert(opts.d.p, 1, redis.call('HGET', P .. 'batch:' .. opts.b, 'last') or '')
+    table.insert(opts.d.p, 1, soft('HGET', P .. 'batch:' .. opts.b, 'last') or '')
   end
   local fresh, said, deferred = {}, {}, nil
   local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '') .. (opts.k and ' k' or '')
@@ -187,9 +187,9 @@ local function admit(queue, priority, due, valid, opts, jobs)
     end
     if REFUSED[code] then
       if code == 'unique' then count(queue, 'deduplicated', 1) end
-      -- What a batch refuses before all of it was there will be missing, also when it runs again.
-      if code == 'batch' and detail == 'cancelled' and redis.call('HEXISTS', P .. 'batch:' .. opts.b, 'sealed') == 0 then
-        redis.call('HSET', P .. 'batch:' .. opts.b, 'abandoned', 1)
+      -- What is refused before all of its batch was there will be missing, also when that runs again.
+      if opts.b and code ~= 'unique' and detail ~= 'unknown' and soft('HEXISTS', P .. 'batch:' .. opts.b, 'sealed') == 0 then
+        soft('HSET', P .. 'batch:' .. opts.b, 'abandoned', 1)
       end
       say(at, code, detail)
     elseif not again and redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
@@ -206,7 +206,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
         waits = wait_for(queue, id, opts.c or '', opts.d, mine)
         if waits then code, detail = 'waits', waits end
         if opts.n and waits == 'blocked' then step_between(id, opts.d.p[1], opts.b) end
-        if opts.e then redis.call('HSET', P .. 'batch:' .. opts.b, 'last', id) end
+        if opts.e then soft('HSET', P .. 'batch:' .. opts.b, 'last', id) end
       end
       if code then say(at, code, detail) end
       if not waits then
@@ -220,11 +220,11 @@ local function admit(queue, priority, due, valid, opts, jobs)
   end
   if #members > 0 then
     many('SADD', P .. 'pending:' .. opts.b, members)
-    redis.call('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)
+    soft('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)
   end
   if added > 0 then
     place(queue, priority, due, fresh, opts and opts.l and string.match(opts.l, ' f(%S+)'))
-    redis.call('SADD', P .. 'queues', queue)
+    soft('SADD', P .. 'queues', queue)
     count(queue, 'dispatched', added)
   end
   return added, said

@@ -2,6 +2,11 @@
 -- counts for each key; its definition stands in `limit:<name>`. A job that may not start stands in `blocked:<queue>` and, in the
 -- order in which it was ready, in `held:<ref>`; whoever frees the limit takes it from there: nobody polls.
 
+-- The limit that a reference is to.
+local function name_of(ref)
+  return string.match(ref, '^[^/]+') or ''
+end
+
 -- A held job back to where it stood. Answers whether it was held there.
 local function unhold(ref, id, score)
   local m = meta_of(id, 'held', 'queue', 'class')
@@ -21,9 +26,9 @@ end
 local function release(ref, n)
   local freed = 0
   while freed < n do
-    local popped = redis.call('ZPOPMIN', P .. 'held:' .. ref)
+    local popped = soft('ZPOPMIN', P .. 'held:' .. ref)
     if #popped == 0 then
-      redis.call('SREM', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
+      soft('SREM', P .. 'refs:' .. name_of(ref), ref)
       break
     end
     if unhold(ref, popped[1], popped[2]) then freed = freed + 1 end
@@ -38,43 +43,45 @@ local LOOK_AGAIN = 5000
 -- A job stops running, for whatever reason: what it took of concurrency limits is free again.
 local function leave(id, links)
   for ref in string.gmatch(links, ' l(%S+)') do
-    if redis.call('SREM', P .. 'holders:' .. ref, id) == 1 and release(ref, 1) == 1 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-      redis.call('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)
+    if soft('SREM', P .. 'holders:' .. ref, id) == 1 and release(ref, 1) == 1 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+      soft('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)
     end
   end
 end
 
 -- A limit's definition: what an operator set counts before what the code says.
 local function limit_of(ref)
-  local d = redis.call('HMGET', P .. 'limit:' .. string.match(ref, '^[^/]+'), 'C', 'c', 'R', 'r', 'P', 'p', 'A', 'a')
-  return {concurrency = tonumber(d[1] or d[2] or ''), rate = tonumber(d[3] or d[4] or ''), per = tonumber(d[5] or d[6] or ''),
+  local d = soft('HMGET', P .. 'limit:' .. name_of(ref), 'C', 'c', 'R', 'r', 'P', 'p', 'A', 'a')
+  local concurrency, rate, per = number(d[1] or d[2]), number(d[3] or d[4]), number(d[5] or d[6])
+  -- What somebody made nonsense of is no limit.
+  return {concurrency = concurrency > 0 and concurrency or nil, rate = rate > 0 and per > 0 and rate or nil, per = per,
     bucket = (d[7] or d[8]) == 'bucket'}
 end
 
 -- How many jobs may start under a rate now, and when the next may.
 local function tokens(ref, limit)
   if limit.bucket then
-    local b = redis.call('HMGET', P .. 'bucket:' .. ref, 'tokens', 'at')
-    local since = NOW - (tonumber(b[2] or '') or NOW)
-    limit.tokens = math.min(limit.rate, (tonumber(b[1] or '') or limit.rate) + since * limit.rate / limit.per)
+    local b = soft('HMGET', P .. 'bucket:' .. ref, 'tokens', 'at')
+    local since = b[2] and math.max(0, NOW - number(b[2])) or 0
+    limit.tokens = math.min(limit.rate, math.max(0, b[1] and number(b[1]) or limit.rate) + since * limit.rate / limit.per)
     local whole = math.floor(limit.tokens)
     return whole, NOW + math.max(1, math.ceil((whole + 1 - limit.tokens) * limit.per / limit.rate))
   end
   -- Sliding window: the times of the last starts, the newest first.
   local key = P .. 'starts:' .. ref
   local over = NOW - limit.per
-  local n = redis.call('LLEN', key)
-  if n > 0 and number(redis.call('LINDEX', key, -1)) <= over then -- halves it: the first that is too old
+  local n = soft('LLEN', key)
+  if n > 0 and number(soft('LINDEX', key, -1)) <= over then -- halves it: the first that is too old
     local low, high = 0, n - 1
     while low < high do
       local mid = math.floor((low + high) / 2)
-      if number(redis.call('LINDEX', key, mid)) <= over then high = mid else low = mid + 1 end
+      if number(soft('LINDEX', key, mid)) <= over then high = mid else low = mid + 1 end
     end
     n = low
-    if n == 0 then redis.call('UNLINK', key) else redis.call('LTRIM', key, 0, n - 1) end
+    if n == 0 then redis.call('UNLINK', key) else soft('LTRIM', key, 0, n - 1) end
   end
-  local oldest = tonumber(redis.call('LINDEX', key, -1) or '')
-  return math.max(0, limit.rate - n), oldest and oldest + limit.per or NOW + limit.per
+  local oldest = number(soft('LINDEX', key, -1))
+  return math.max(0, limit.rate - n), math.min(NOW, oldest > 0 and oldest or NOW) + limit.per
 end
 
 -- What is free of a limit: {free, at = when a rate frees more (nil where only the end of a job does), ids = {}}
@@ -83,10 +90,10 @@ local function room_under(ref)
   limit.free, limit.ids = math.huge, {}
   if limit.concurrency then
     local key = P .. 'holders:' .. ref
-    limit.free = limit.concurrency - redis.call('SCARD', key)
+    limit.free = limit.concurrency - soft('SCARD', key)
     if limit.free <= 0 then -- a look at some of them: what does not run (somebody edited its meta) holds nothing
-      for _, id in ipairs(redis.call('SRANDMEMBER', key, 3)) do
-        if meta_of(id, 'state')[1] ~= 'running' then limit.free = limit.free + redis.call('SREM', key, id) end
+      for _, id in ipairs(soft('SRANDMEMBER', key, 3)) do
+        if meta_of(id, 'state')[1] ~= 'running' then limit.free = limit.free + soft('SREM', key, id) end
       end
     end
   end
@@ -107,7 +114,7 @@ local function take(ref, limit)
   if not limit.rate then return end
   if limit.bucket then
     local key = P .. 'bucket:' .. ref
-    redis.call('HSET', key, 'tokens', string.format('%.6f', limit.tokens - n), 'at', int(NOW))
+    soft('HSET', key, 'tokens', string.format('%.6f', limit.tokens - n), 'at', int(NOW))
     redis.call('PEXPIRE', key, int(limit.per * 2))
   else
     local key, stamps = P .. 'starts:' .. ref, {}
@@ -121,8 +128,8 @@ end
 local function hold(queue, id, score, ref, class)
   redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked', 'held', ref, 'queue', queue, 'class', class)
   redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
-  redis.call('ZADD', P .. 'held:' .. ref, score, id)
-  redis.call('SADD', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
+  soft('ZADD', P .. 'held:' .. ref, score, id)
+  soft('SADD', P .. 'refs:' .. name_of(ref), ref)
   count(queue, 'blocked', 1)
   tell({id}, 'blocked')
   effect('blocked', queue, id, class, ref)
@@ -131,21 +138,21 @@ end
 -- A limit that holds jobs back is looked at when its rate frees one. Where only the end of a job frees one, whoever ends it does:
 -- once a minute is for places that nobody would free (somebody removed a job by hand).
 local function look_again(ref, limit)
-  redis.call('ZADD', P .. 'timers', int(math.max(limit.at or NOW + 60000, NOW + 1)), ref)
+  soft('ZADD', P .. 'timers', int(math.max(limit.at or NOW + 60000, NOW + 1)), ref)
 end
 
 -- Does what limits and holds have waited for, a bounded part of it. Answers when the next is due.
 local function tick_timers()
-  local head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+  local head = soft('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
   if not head[2] then return nil end
   for _ = 1, 20 do
     if not head[2] or tonumber(head[2]) > NOW then break end
     local ref = head[1]
-    redis.call('ZREM', P .. 'timers', ref)
+    soft('ZREM', P .. 'timers', ref)
     if string.sub(ref, 1, 1) == '!' then -- a hold for a time
-      local held_until = tonumber(redis.call('HGET', P .. 'holds', string.sub(ref, 2)) or '')
+      local held_until = tonumber(soft('HGET', P .. 'holds', string.sub(ref, 2)) or '')
       if held_until and held_until ~= 0 and held_until <= NOW then
-        redis.call('HDEL', P .. 'holds', string.sub(ref, 2))
+        soft('HDEL', P .. 'holds', string.sub(ref, 2))
         WORK[#WORK + 1] = {'free', ref}
       end
     elseif redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
@@ -153,12 +160,12 @@ local function tick_timers()
       local freed = limit.free > 0 and release(ref, math.min(limit.free, 500)) or 0
       local at = freed < limit.free and NOW or math.min(limit.at or math.huge, NOW + (limit.free > 0 and LOOK_AGAIN or 60000))
       if redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-        redis.call('ZADD', P .. 'timers', int(math.max(at, NOW + 1)), ref)
+        soft('ZADD', P .. 'timers', int(math.max(at, NOW + 1)), ref)
       end
     else
-      redis.call('SREM', P .. 'refs:' .. string.match(ref, '^[^/]+'), ref)
+      soft('SREM', P .. 'refs:' .. name_of(ref), ref)
     end
-    head = redis.call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+    head = soft('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
   end
   return tonumber(head[2] or '')
 end

@@ -20,7 +20,7 @@ local function take_waiting(queue, id)
     if redis.call('ZREM', P .. pair[1] .. ':' .. queue, id) == 1 then
       if pair[1] == 'blocked' then
         local held = meta_of(id, 'held')[1]
-        if held then redis.call('ZREM', P .. 'held:' .. held, id) end
+        if held then soft('ZREM', P .. 'held:' .. held, id) end
       end
       return pair[2]
     end
@@ -32,7 +32,7 @@ local function ask_to_stop(id, token, reason)
   local worker = string.match(token or '', '^[^.]+') or ''
   redis.call('HSET', P .. 'meta:' .. id, 'cancel', reason)
   redis.call('HSETNX', P .. 'meta:' .. id, 'asked', int(NOW))
-  redis.call('SADD', P .. 'cancels:' .. worker, id)
+  soft('SADD', P .. 'cancels:' .. worker, id)
   redis.call('PEXPIRE', P .. 'cancels:' .. worker, 3600000)
   redis.call('PUBLISH', P .. 'stop:' .. worker, id)
   tell({id}, 'cancel')
@@ -58,9 +58,9 @@ end
 local function ended_as(id)
   local state = meta_of(id, 'state')[1]
   if state then return FAMILY[state] and state end
-  local b = redis.call('HMGET', P .. 'batch:' .. id, 'finished', 'state', 'lenient')
+  local b = soft('HMGET', P .. 'batch:' .. id, 'finished', 'state', 'lenient')
   if b[1] then return (b[2] == 'completed' or b[3] == '1') and 'completed' or 'dead' end
-  return string.match(redis.call('GET', P .. 'ended:' .. id) or '', '^%a+')
+  return string.match(soft('GET', P .. 'ended:' .. id) or '', '^%a+')
 end
 
 local function is_known(id)
@@ -77,8 +77,8 @@ end
 
 local function take_input(id, parent, result)
   if not result then return end
-  redis.call('HSET', P .. 'inputs:' .. id, parent, result)
-  redis.call('SADD', P .. 'extras', id)
+  soft('HSET', P .. 'inputs:' .. id, parent, result)
+  soft('SADD', P .. 'extras', id)
 end
 
 -- Puts a job behind its parents. Answers with those that are not over, and with those that failed, if that counts, and how the
@@ -90,17 +90,17 @@ local function behind(id, parents, onfail)
     if not state then
       waits[#waits + 1] = parent
     elseif state == 'completed' then
-      take_input(id, parent, redis.call('GET', P .. 'result:' .. parent) or
-        string.match(redis.call('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)'))
+      take_input(id, parent, soft('GET', P .. 'result:' .. parent) or
+        string.match(soft('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)'))
     elseif onfail ~= 'run' then
       failed[#failed + 1], how = parent, how or state
     end
   end
   for _, parent in ipairs(waits) do
     local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
-    local links = redis.call('HGET', P .. owner .. parent, 'links') or ''
+    local links = soft('HGET', P .. owner .. parent, 'links') or ''
     if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
-    redis.call('SADD', P .. 'dependents:' .. parent, id)
+    soft('SADD', P .. 'dependents:' .. parent, id)
   end
   return waits, failed, how
 end
@@ -108,8 +108,8 @@ end
 -- Remembers, as long as that can run again, what ended because of a job or of a batch.
 local function undone_by(by, id)
   local ttl = redis.call('PTTL', P .. 'batch:' .. by)
-  if redis.call('EXISTS', P .. 'job:' .. by) == 1 then redis.call('SADD', P .. 'extras', by) elseif ttl == -2 then return end
-  redis.call('SADD', P .. 'undone:' .. by, id)
+  if redis.call('EXISTS', P .. 'job:' .. by) == 1 then soft('SADD', P .. 'extras', by) elseif ttl == -2 then return end
+  soft('SADD', P .. 'undone:' .. by, id)
   if ttl > 0 then redis.call('PEXPIRE', P .. 'undone:' .. by, ttl) end
   if redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
 end
@@ -134,9 +134,9 @@ end
 -- One parent of a blocked job has ended.
 local function parent_over(child, parent, state, result)
   local m = meta_of(child, 'state', 'queue', 'class', 'onfail', 'due', 'undone')
-  if not m[2] or m[1] ~= 'blocked' and not m[6] or redis.call('SREM', P .. 'parents:' .. child, parent) == 0 then return end
+  if not m[2] or m[1] ~= 'blocked' and not m[6] or soft('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
-    redis.call('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
+    soft('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
     if m[6] or not take_waiting(m[2], child) then return end
     undone_by(parent, child)
     end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', parent .. ' ' .. state)
@@ -144,7 +144,7 @@ local function parent_over(child, parent, state, result)
   end
   take_input(child, parent, result)
   if m[6] then return end -- it has ended because of another, and may be back
-  if redis.call('SCARD', P .. 'parents:' .. child) == 0 then unblock(m[2], child, m[3] or '', tonumber(m[5] or '')) end
+  if soft('SCARD', P .. 'parents:' .. child) == 0 then unblock(m[2], child, m[3] or '', tonumber(m[5] or '')) end
 end
 
 -- {'over', id, state, links, result}: a job or a batch has ended.
@@ -152,17 +152,17 @@ function work.over(id, state, links, result)
   if is_stale(id, state) then return end
   local schedule = string.match(links, ' s(%S+)')
   if schedule and redis.call('EXISTS', P .. 'schedule:' .. schedule) == 1 then
-    redis.call('HSET', P .. 'schedule:' .. schedule, 'outcome', state, 'ended', int(NOW))
-    if state == 'completed' then redis.call('HSET', P .. 'schedule:' .. schedule, 'succeeded', int(NOW)) end
+    soft('HSET', P .. 'schedule:' .. schedule, 'outcome', state, 'ended', int(NOW))
+    if state == 'completed' then soft('HSET', P .. 'schedule:' .. schedule, 'succeeded', int(NOW)) end
   end
   local unique = string.match(links, ' u(%S+)')
   if unique then
-    local holder, mode = string.match(redis.call('GET', P .. 'unique:' .. unique) or '', '^(%S+) (%a+)')
+    local holder, mode = string.match(soft('GET', P .. 'unique:' .. unique) or '', '^(%S+) (%a+)')
     if holder == id and mode ~= 'window' then redis.call('UNLINK', P .. 'unique:' .. unique) end
   end
   if string.find(links, ' k', 1, true) then
     local key = P .. 'dependents:' .. id
-    local children = redis.call('SPOP', key, CHUNK)
+    local children = soft('SPOP', key, CHUNK)
     for _, child in ipairs(children) do parent_over(child, id, state, result) end
     spent = spent + #children
     if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over', id, state, ' k', result} end
@@ -171,25 +171,32 @@ function work.over(id, state, links, result)
   local batch = string.match(links, ' b(%S+)')
   if not batch then return end
   WORK[#WORK + 1] = {'member', batch, id, state}
-  if string.find(links, ' k', 1, true) and redis.call('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
+  if string.find(links, ' k', 1, true) and soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
     -- Those that wait for it may be yet to come, and it be gone by then.
     redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. (result or ''), 'PX', 900000)
   end
 end
 
+-- A callback, unless somebody made something else of it: id, queue, priority, class, envelope.
+local function is_draft(d)
+  return type(d) == 'table' and tonumber(d[3]) and type(d[1]) == 'string' and type(d[2]) == 'string' and type(d[4]) == 'string'
+    and type(d[5]) == 'string'
+end
+
 -- Dispatches a batch's callbacks, each at most once in its life.
 local function fire(batch, which)
   local key = P .. 'batch:' .. batch
-  local drafts = redis.call('HGET', key, which)
-  if not drafts or redis.call('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then return end
-  for _, d in ipairs(cjson.decode(drafts)) do
-    if admit_one(d[1], d[2], tonumber(d[3]), d[5]) then effect('dispatched', d[2], d[1], d[4], d[3]) end
+  local drafts = soft('HGET', key, which)
+  if not drafts or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then return end
+  local ok, list = pcall(cjson.decode, drafts)
+  for _, d in ipairs(ok and type(list) == 'table' and list or {}) do
+    if is_draft(d) and admit_one(d[1], d[2], tonumber(d[3]), d[5]) then effect('dispatched', d[2], d[1], d[4], d[3]) end
   end
 end
 
 -- Stops what a batch still has waiting, some at a time. stop: '1' asks those that run to stop, too.
 function work.doom(batch, reason, stop)
-  local doomed = redis.call('SPOP', P .. 'doomed:' .. batch, CHUNK)
+  local doomed = soft('SPOP', P .. 'doomed:' .. batch, CHUNK)
   for _, id in ipairs(doomed) do
     local inner = P .. 'batch:' .. id
     local m = meta_of(id, 'state', 'queue', 'class', 'token')
@@ -210,10 +217,11 @@ end
 -- {'stop', batch, reason, stop, outer}: nothing of a batch that waits is to run.
 function work.stop(batch, reason, stop, outer)
   local key = P .. 'batch:' .. batch
-  if from_outbox and outer and redis.call('HEXISTS', P .. 'batch:' .. outer, 'cancelled') == 0 then return end -- it runs again
-  if redis.call('HEXISTS', key, 'finished') == 1 then return end
-  if stop == '1' then redis.call('HSET', key, 'stopped', int(NOW)) end
-  if redis.call('HSETNX', key, 'cancelled', reason) == 0 and stop ~= '1' then return end
+  if from_outbox and outer and soft('HEXISTS', P .. 'batch:' .. outer, 'cancelled') == 0 then return end -- it runs again
+  if soft('HEXISTS', key, 'finished') == 1 then return end
+  if stop == '1' then soft('HSET', key, 'stopped', int(NOW)) end
+  if soft('HSETNX', key, 'cancelled', reason) == 0 and stop ~= '1' then return end
+  soft('SCARD', P .. 'pending:' .. batch) -- drops it where it is no set
   redis.call('SUNIONSTORE', P .. 'doomed:' .. batch, P .. 'pending:' .. batch)
   work.doom(batch, reason, stop)
 end
@@ -221,16 +229,16 @@ end
 -- Whether a batch is done, and what follows.
 local function look_at(batch)
   local key = P .. 'batch:' .. batch
-  local b = redis.call('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
-  if not b[1] or b[2] or redis.call('SCARD', P .. 'pending:' .. batch) > 0 then return end
-  local failed = redis.call('SCARD', P .. 'failed:' .. batch)
+  local b = soft('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
+  if not b[1] or b[2] or soft('SCARD', P .. 'pending:' .. batch) > 0 then return end
+  local failed = soft('SCARD', P .. 'failed:' .. batch)
   local state = b[7] and 'cancelled' or (failed > 0 or b[8]) and 'failed' or 'completed'
-  redis.call('HSET', key, 'finished', int(NOW), 'state', state)
+  soft('HSET', key, 'finished', int(NOW), 'state', state)
   effect('batch', state, batch, b[9] or 'batch', int(failed) .. ' ' .. int(NOW - number(b[10])))
-  redis.call('ZREM', P .. 'batches:open', batch)
-  local keep = tonumber(b[5] or '') or 604800000
+  soft('ZREM', P .. 'batches:open', batch)
+  local keep = number(b[5]) > 0 and number(b[5]) or 604800000
   for _, family in ipairs({'batch:', 'failed:', 'undone:', 'dependents:'}) do redis.call('PEXPIRE', P .. family .. batch, int(keep)) end
-  redis.call('ZREMRANGEBYSCORE', P .. 'batches', '-inf', int(NOW - keep))
+  soft('ZREMRANGEBYSCORE', P .. 'batches', '-inf', int(NOW - keep))
   if state == 'completed' then fire(batch, 'then') elseif state == 'failed' then fire(batch, 'catch') end
   fire(batch, 'finally')
   if b[3] then WORK[#WORK + 1] = {'over', batch, (state == 'completed' or b[6] == '1') and 'completed' or 'dead', b[3]} end
@@ -238,12 +246,12 @@ end
 
 -- A member of a batch has ended.
 function work.member(batch, id, state)
-  if is_stale(id, state) or redis.call('SREM', P .. 'pending:' .. batch, id) == 0 then return end
+  if is_stale(id, state) or soft('SREM', P .. 'pending:' .. batch, id) == 0 then return end
   if state ~= 'completed' then
     local key = P .. 'batch:' .. batch
-    redis.call('SADD', P .. 'failed:' .. batch, id)
-    if redis.call('HSETNX', key, 'first_failed', id) == 1 and redis.call('HEXISTS', key, 'stopped') == 0 then fire(batch, 'catch') end
-    if redis.call('HGET', key, 'lenient') ~= '1' then work.stop(batch, id .. ' ' .. state, '0') end
+    soft('SADD', P .. 'failed:' .. batch, id)
+    if soft('HSETNX', key, 'first_failed', id) == 1 and soft('HEXISTS', key, 'stopped') == 0 then fire(batch, 'catch') end
+    if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id .. ' ' .. state, '0') end
   end
   look_at(batch)
 end
@@ -264,7 +272,7 @@ local function restore(child, by)
   local m = meta_of(child, 'queue', 'links', 'state', 'class', 'undone', 'onfail')
   local queue, family = m[1], m[3] == 'dead' and 'dead' or 'cancelled'
   if m[5] ~= by or not queue or not redis.call('ZSCORE', P .. family .. ':' .. queue, child) then return true end
-  local waits, failed = behind(child, redis.call('SMEMBERS', P .. 'parents:' .. child), m[6] or 'cancel')
+  local waits, failed = behind(child, soft('SMEMBERS', P .. 'parents:' .. child), m[6] or 'cancel')
   redis.call('UNLINK', P .. 'parents:' .. child)
   if failed[1] then
     many('SADD', P .. 'parents:' .. child, waits)
@@ -293,11 +301,11 @@ end
 -- {'again', id}: a job, or a batch, runs again.
 function work.again(id)
   local key, more = P .. 'undone:' .. id, true
-  local undone = redis.call('SPOP', key, CHUNK)
+  local undone = soft('SPOP', key, CHUNK)
   spent = spent + #undone
   for _, child in ipairs(undone) do
     if redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
-      redis.call('HDEL', P .. 'batch:' .. child, 'cancelled')
+      soft('HDEL', P .. 'batch:' .. child, 'cancelled')
       WORK[#WORK + 1] = {'again', child}
     elseif not restore(child, id) then
       more = false -- it has failed again
@@ -310,21 +318,25 @@ end
 function work.reopen(id, links)
   local batch = string.match(links, ' b(%S+)')
   local key = P .. 'batch:' .. (batch or '')
-  if not batch or redis.call('SREM', P .. 'failed:' .. batch, id) == 0 then return end
-  redis.call('SADD', P .. 'pending:' .. batch, id)
-  redis.call('HDEL', key, 'cancelled', 'stopped')
+  if not batch or soft('SREM', P .. 'failed:' .. batch, id) == 0 then return end
+  soft('SADD', P .. 'pending:' .. batch, id)
+  soft('HDEL', key, 'cancelled', 'stopped')
   redis.call('UNLINK', P .. 'doomed:' .. batch)
   run_again(batch)
   if from_outbox then -- it may have ended before it was told that it runs again
     local state = ended_as(id) or not is_known(id) and 'cancelled'
     if state then WORK[#WORK + 1] = {'member', batch, id, state} end
   end
-  if redis.call('HDEL', key, 'finished') == 0 then return end
-  redis.call('HSET', key, 'state', 'running')
-  redis.call('ZADD', P .. 'batches:open', int(NOW), batch)
+  if soft('HDEL', key, 'finished') == 0 then return end
+  soft('HSET', key, 'state', 'running')
+  soft('ZADD', P .. 'batches:open', int(NOW), batch)
   for _, family in ipairs({'batch:', 'failed:', 'undone:', 'dependents:'}) do redis.call('PERSIST', P .. family .. batch) end
-  local outer = redis.call('HGET', key, 'links') or ''
+  local outer = soft('HGET', key, 'links') or ''
   WORK[#WORK + 1] = {'reopen', batch, outer}
+end
+
+local function said_by(fault)
+  return tostring(type(fault) == 'table' and fault.err or fault)
 end
 
 -- Does what is on WORK, as much as one script may. Answers whether that was all.
@@ -333,7 +345,9 @@ local function do_work()
   while WORK[next_item] do
     if next_item + spent > STEPS or #EFFECTS >= 5 * STEPS then return false end
     local item = WORK[next_item]
-    work[item[1]](item[2], item[3], item[4], item[5])
+    -- What one of them meets, somebody's edit of its callbacks for one, must not stop those behind it.
+    local ok, fault = pcall(work[item[1]], item[2], item[3], item[4], item[5])
+    if not ok then redis.log(redis.LOG_WARNING, 'rf-jobs: skipped ' .. cjson.encode(item) .. ': ' .. said_by(fault)) end
     next_item = next_item + 1
   end
   return true
@@ -342,6 +356,6 @@ end
 -- To be called at the end of each script that moves jobs. Answers how much is left in the outbox.
 local function run_work()
   do_work()
-  for i = next_item, #WORK do redis.call('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
-  return WORK[1] and redis.call('LLEN', P .. 'outbox') or 0
+  for i = next_item, #WORK do soft('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
+  return WORK[1] and soft('LLEN', P .. 'outbox') or 0
 end

@@ -9,6 +9,20 @@ local function int(n)
   return string.format('%.0f', n)
 end
 
+-- Without these nothing is known of a job; whatever else somebody made another type of, jobs can do without.
+local VITAL = {
+  job = true, ledger = true, ready = true, later = true, running = true, blocked = true, parked = true, dead = true, done = true,
+  cancelled = true, expired = true, schedules = true, server = true,
+}
+
+-- A command that must not fail, since others' jobs depend on the rest of the script: what is of the wrong type is dropped first.
+local function soft(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if string.find(reply.err, 'WRONGTYPE', 1, true) and not VITAL[string.match(key, '^[^:]+', #P + 1)] then redis.call('UNLINK', key) end
+  return redis.call(command, key, ...)
+end
+
 -- Adds to a queue's counter. The only way to the ledger.
 local function count(queue, event, n)
   if n ~= 0 then redis.call('HINCRBY', LEDGER, queue .. '|' .. event, n) end
@@ -18,10 +32,10 @@ end
 local function many(command, key, list)
   local n = #list
   if n == 0 then return 0 end
-  if n <= 4000 then return redis.call(command, key, unpack(list)) end
+  if n <= 4000 then return soft(command, key, unpack(list)) end
   local total = 0
   for i = 1, n, 4000 do
-    total = total + redis.call(command, key, unpack(list, i, math.min(i + 3999, n)))
+    total = total + soft(command, key, unpack(list, i, math.min(i + 3999, n)))
   end
   return total
 end
@@ -34,15 +48,16 @@ local function meta_of(id, ...)
   return {}
 end
 
--- A number that was kept as text; 0 where it is none.
+-- A number that was kept as text; 0 where it is none that can be reckoned with.
 local function number(value)
-  return tonumber(value or '') or 0
+  local n = tonumber(value or '') or 0
+  return n > -1e18 and n < 1e18 and n or 0
 end
 
 -- Adds to a number in a meta. Answers with the sum.
 local function bump(mkey, field, by)
-  local sum = number(redis.call('HGET', mkey, field)) + by
-  redis.call('HSET', mkey, field, int(sum))
+  local sum = number(soft('HGET', mkey, field)) + by
+  soft('HSET', mkey, field, int(sum))
   return sum
 end
 
@@ -51,7 +66,7 @@ local BAND = 2251799813685248 -- 2^51: four of them are what a double counts exa
 -- Reserves n consecutive scores and returns the first. They embed the time in ms * 512, so that a score tells how long
 -- its job has been ready; within a millisecond they count on.
 local function reserve(n)
-  local first = math.max(tonumber(redis.call('GET', P .. 'seq') or '0') + 1, NOW * 512)
+  local first = math.max(number(soft('GET', P .. 'seq')) + 1, NOW * 512)
   redis.call('SET', P .. 'seq', int(first + n - 1))
   return first
 end
@@ -73,8 +88,8 @@ end
 -- Leaves a few tokens for workers that block on this queue.
 local function wake(queue, n)
   local key = P .. 'wake:' .. queue
-  local room = math.min(n, 4) - redis.call('LLEN', key)
-  for _ = 1, room do redis.call('RPUSH', key, '1') end
+  local room = math.min(n, 4) - soft('LLEN', key)
+  for _ = 1, room do soft('RPUSH', key, '1') end
 end
 
 local live -- whether anybody watches any job; asked once
@@ -84,7 +99,7 @@ local function tell(ids, what)
   if live == nil then live = redis.call('EXISTS', P .. 'live') == 1 end
   if not live then return end
   for from = 1, #ids, 1000 do
-    local watched = redis.call('ZMSCORE', P .. 'live', unpack(ids, from, math.min(from + 999, #ids)))
+    local watched = soft('ZMSCORE', P .. 'live', unpack(ids, from, math.min(from + 999, #ids)))
     for i = 1, #watched do
       if watched[i] then redis.call('PUBLISH', P .. 'live:' .. ids[from + i - 1], what) end
     end
@@ -102,23 +117,23 @@ end
 -- Remembers what is not plain in a job's life.
 local function note(id, event, detail)
   local key = P .. 'timeline:' .. id
-  redis.call('RPUSH', key, int(NOW) .. ' ' .. event .. ' ' .. detail)
-  redis.call('LTRIM', key, -100, -1)
-  redis.call('SADD', P .. 'extras', id)
+  soft('RPUSH', key, int(NOW) .. ' ' .. event .. ' ' .. detail)
+  soft('LTRIM', key, -100, -1)
+  soft('SADD', P .. 'extras', id)
 end
 
 -- Remembers when the attempt that ends here was started: in the meta the next one's start takes its place. Before `note`.
 local function note_start(id)
   local m = meta_of(id, 'epoch', 'attempt')
-  redis.call('RPUSH', P .. 'timeline:' .. id, int(number(m[1])) .. ' started attempt ' .. int(number(m[2])))
+  soft('RPUSH', P .. 'timeline:' .. id, int(number(m[1])) .. ' started attempt ' .. int(number(m[2])))
 end
 
 local function keep_error(id, text)
   if text == '' then return end
   local key = P .. 'errors:' .. id
-  redis.call('RPUSH', key, text)
-  redis.call('LTRIM', key, -50, -1)
-  redis.call('SADD', P .. 'extras', id)
+  soft('RPUSH', key, text)
+  soft('LTRIM', key, -50, -1)
+  soft('SADD', P .. 'extras', id)
 end
 
 local SPACING = 5120 -- of the jobs of one key, in a queue that serves keys in turn: ticks of a score, at weight 1
@@ -128,10 +143,10 @@ local SPACING = 5120 -- of the jobs of one key, in a queue that serves keys in t
 local function turn(queue, fair)
   local weight, key = string.match(fair, '^(%d+):(.+)$')
   local fkey = P .. 'fair:' .. queue
-  local f = redis.call('HMGET', fkey, '!', key)
-  if not f[1] then redis.call('HSET', fkey, '!', int(NOW * 512)) end
+  local f = soft('HMGET', fkey, '!', key)
+  if not f[1] then soft('HSET', fkey, '!', int(NOW * 512)) end
   local at = math.max(f[1] and number(f[1]) or NOW * 512, number(f[2]))
-  redis.call('HSET', fkey, key, int(at + math.max(1, math.floor(SPACING / math.max(1, number(weight))))))
+  soft('HSET', fkey, key, int(at + math.max(1, math.floor(SPACING / math.max(1, number(weight))))))
   redis.call('PEXPIRE', fkey, 86400000)
   return at
 end
@@ -159,7 +174,7 @@ end
 local function erase(ids)
   if #ids == 0 then return end
   local gone = {}
-  local flags = redis.call('SMISMEMBER', P .. 'extras', unpack(ids))
+  local flags = soft('SMISMEMBER', P .. 'extras', unpack(ids))
   local extras = {}
   for i = 1, #ids do
     gone[#gone + 1] = P .. 'job:' .. ids[i]
@@ -172,7 +187,7 @@ local function erase(ids)
     end
   end
   for i = 1, #gone, 4000 do redis.call('UNLINK', unpack(gone, i, math.min(i + 3999, #gone))) end
-  if #extras > 0 then redis.call('SREM', P .. 'extras', unpack(extras)) end
+  if #extras > 0 then soft('SREM', P .. 'extras', unpack(extras)) end
 end
 
 -- Retention, done by whoever adds to a final set, so that no reaper can die: at most `keep` jobs, none older than
@@ -180,14 +195,14 @@ end
 local function collect(queue, family, state, keep, age)
   local key = P .. family .. ':' .. queue
   local victims = {}
-  local over = math.min(redis.call('ZCARD', key) - keep, 1000)
+  local over = math.min(soft('ZCARD', key) - keep, 1000)
   if over > 0 then
-    local popped = redis.call('ZPOPMIN', key, over)
+    local popped = soft('ZPOPMIN', key, over)
     for i = 1, #popped, 2 do victims[#victims + 1] = popped[i] end
   end
-  local old = redis.call('ZRANGEBYSCORE', key, '-inf', '(' .. int(NOW - age), 'LIMIT', 0, 50)
+  local old = soft('ZRANGEBYSCORE', key, '-inf', '(' .. int(NOW - age), 'LIMIT', 0, 50)
   if #old > 0 then
-    redis.call('ZREM', key, unpack(old))
+    soft('ZREM', key, unpack(old))
     for i = 1, #old do victims[#victims + 1] = old[i] end
   end
   if #victims > 0 then
@@ -200,11 +215,11 @@ end
 local function announce(ids, state)
   tell(ids, state)
   if #ids == 0 or redis.call('EXISTS', P .. 'watched') == 0 then return end
-  local flags = redis.call('SMISMEMBER', P .. 'watched', unpack(ids))
+  local flags = soft('SMISMEMBER', P .. 'watched', unpack(ids))
   for i = 1, #ids do
     if flags[i] == 1 then
       redis.call('PUBLISH', P .. 'final', ids[i] .. ' ' .. state)
-      redis.call('SREM', P .. 'watched', ids[i])
+      soft('SREM', P .. 'watched', ids[i])
     end
   end
 end
