@@ -49,7 +49,7 @@ class Dispatcher:
         return _settled(item, choices, said)
 
     async def send_many(self, asked: Sequence[Asked]) -> list[UUID]:
-        """Dispatch many, all of them or none; answers with their ids in order."""
+        """Dispatch many; answers with their ids in order."""
 
         async def send() -> list[UUID]:
             items = [self._preparer.prepare(job, choices) for job, choices in asked]
@@ -60,7 +60,7 @@ class Dispatcher:
             said = await self.coalescer.send_all(items)
             known = {item.id for item, (code, _) in zip(items, said, strict=True) if code == "known"}
             self._admit(items, await self._taken([item for item in given if item.id in known]))
-            return [_settled(item, choices, what) for item, (_, choices), what in zip(items, asked, said, strict=True)]
+            return _all_settled(items, [choices for _, choices in asked], said)
 
         result: list[UUID] = await self._middleware.batch(len(asked), send)
         return result
@@ -121,7 +121,7 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
         entry = registry.find(name)
         on_conflict = asked.on_conflict if asked is not None else entry.options.on_conflict if entry is not None else "return"
         if on_conflict == "raise":
-            raise DuplicateJob(f"an equal {name} holds the unique lock: job {detail}; nothing was enqueued")
+            raise DuplicateJob(f"an equal {name} holds the unique lock: job {detail}; it was not enqueued")
         return UUID(detail)
     if code == "no_parent":
         raise JobNotFound(
@@ -132,8 +132,23 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
         group = choices.extra.group if choices.extra is not None else ""
         raise BatchClosed(f"batch {group} is {detail}; {name} was not added to it")
     if code == "limited":
-        raise RateLimited(f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; nothing was enqueued")
+        raise RateLimited(f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; it was not enqueued")
     return item.id
+
+
+def _all_settled(items: Sequence[Dispatching], choices: Sequence[Choices], said: Sequence[Said]) -> list[UUID]:
+    """The ids to answer with; where the store did not take some, one error that names those which are in."""
+    ids: list[UUID] = []
+    first: RfJobsError | None = None
+    for item, chosen, what in zip(items, choices, said, strict=True):
+        try:
+            ids.append(_settled(item, chosen, what))
+        except RfJobsError as error:
+            first = first or error
+    if first is None:
+        return ids
+    enqueued = ", ".join(str(job_id) for job_id in ids) or "none"
+    raise type(first)(f"{first}; of {len(items)} jobs {len(items) - len(ids)} were refused; enqueued were: {enqueued}") from first
 
 
 def difference(job_id: str, holder: bytes, mine: bytes) -> str:

@@ -183,8 +183,8 @@ class QueueManager(Steering):
         """Dispatch many jobs, in as few round trips as their size allows; answers with their ids in order.
 
         All are checked before the first is sent: one that doesn't fit, or whose id (``with_id``) another job has, refuses
-        them all, with nothing enqueued. Should another client take such an id in that moment, ``DuplicateJob`` says
-        which were enqueued. A ``BackendError`` in the middle may leave the first of them enqueued; sent again under the
+        them all, with nothing enqueued. What only the store can tell (a unique lock, a dispatch limit, a parent that is not
+        known, an id that another client takes in that moment) refuses that job alone: the error says which were enqueued. A ``BackendError`` in the middle may leave the first of them enqueued; sent again under the
         same ids they are not doubled.
         """
         asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]

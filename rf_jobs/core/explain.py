@@ -216,8 +216,8 @@ class Explainer:
         holds = await self._store.run(limit_calls.holds(self._commands))
         scopes = [f"class:{case.record.job_class}", *(f"key:{tag}" for tag in case.record.tags)]
         for scope in scopes:
-            if scope in holds:
-                until = whole(holds[scope])
+            until = whole(holds.get(scope, "-1"))
+            if until == 0 or until > case.now_ms:
                 kind, _, name = scope.partition(":")
                 what = "class" if kind == "class" else "tag"
                 ends = f" for {(until - case.now_ms) / 1000:.1f} s more" if until else " until it is resumed"

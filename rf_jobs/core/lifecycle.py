@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TypeVar
 
 from rf_jobs.core.transitions import Transition, events_of
 from rf_jobs.model.events import EventBus, OperationDone
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.words.errors import RfJobsError
 
 R = TypeVar("R")
+log = logging.getLogger("rf_jobs")
+ROUNDS = 50
+"""Of settling, by whoever made the work: more is left to workers."""
 
 
 class Lifecycle:
@@ -35,13 +40,18 @@ class Lifecycle:
         if effects:
             self.bus.emit_all(events_of(effects))
         if left:
-            await self.settle()
+            # The change is made and announced: what is left of its consequences must not make it look failed.
+            try:
+                await self.settle(ROUNDS)
+            except RfJobsError as error:
+                log.warning("consequences are left to the upkeep of a worker: %s", error)
         return reply
 
-    async def settle(self) -> None:
-        """Do what scripts left in the outbox, until nothing is left. Whoever makes such work does it; what a process that died
-        has left, the upkeep of any worker. Raises ``BackendError``."""
+    async def settle(self, rounds: int = 1_000_000) -> None:
+        """Do what scripts left to be done, until nothing is left, or so many times. Whoever makes such work does some of it; the
+        rest, and what a process that died has left, the upkeep of any worker. Raises ``BackendError``."""
         left = 1
-        while left:
+        while left and rounds:
+            rounds -= 1
             _, effects, left = await self.store.run(self.store.commands.settle().with_effects())
             self.bus.emit_all(events_of(effects))

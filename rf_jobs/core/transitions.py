@@ -120,7 +120,7 @@ def events_of(effects: Iterable[Effect]) -> Iterable[Event]:
             failed, ms = detail.split()
             yield BatchFinished(job_id, job_class, queue, int(failed), int(ms) / 1000)
         elif event == "cancelled":
-            yield JobCancelled(job_id, queue, job_class, "dependency")
+            yield JobCancelled(job_id, queue, job_class, "replaced" if detail.startswith("replaced by ") else "dependency")
         elif event == "dead":
             yield JobDied(job_id, queue, job_class, 0, "", 0.0, 0.0, 0.0, "", "dependency", "DependencyFailed", detail)
         else:

@@ -52,12 +52,15 @@ class Brakes:
         breaker = entry.options.breaker
         if breaker is None:
             return
-        step = transitions.failure(entry.name, breaker.failures, millis(breaker.per), millis(breaker.cooldown))
+        lifecycle, cooldown = self._manager.lifecycle, millis(breaker.cooldown)
+        step = transitions.failure(entry.name, breaker.failures, millis(breaker.per), cooldown)
         try:
-            if await self._manager.lifecycle.apply(step):
+            if await lifecycle.apply(step):
+                for name in entry.aliases:  # jobs that were dispatched under names that it had before
+                    await lifecycle.apply(transitions.hold(lifecycle.store.commands, f"class:{name}", cooldown))
                 log.warning(
                     "the circuit breaker of %s is open: %d failures; its jobs wait for %g s", entry.name, breaker.failures,
-                    millis(breaker.cooldown) / 1000,
+                    cooldown / 1000,
                 )  # fmt: skip
         except RfJobsError as error:
             log.warning("a failure of %s was not counted for its circuit breaker: %s", entry.name, error)

@@ -199,7 +199,7 @@ class JobProcesses:
             "job_id": ctx.id, "queue": ctx.queue, "attempt": ctx.attempt, "max_attempts": ctx.max_attempts,
             "started_ms": attempt.now_ms, "deadline_ms": round(ctx.deadline.timestamp() * 1000),
             "fencing_token": ctx.fencing_token, "token": ctx.token, "worker": ctx.worker,
-            "previous_traceparent": ctx.previous_traceparent, "wait": ctx.wait, "state": ctx.state,
+            "previous_traceparent": ctx.previous_traceparent, "wait": ctx.wait, "state": ctx.state, "inputs": ctx.inputs,
         }  # fmt: skip
         request = Request(entry.type.__module__, letter, fields, ctx.trace)
         # After a crash hundreds of jobs may be suspects at once; they must not start hundreds of interpreters.

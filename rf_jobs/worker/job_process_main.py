@@ -178,12 +178,12 @@ class Isolated:
 
     async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:
         fields = dict(request.ctx)
-        state = fields.pop("state")
+        state, inputs = fields.pop("state"), fields.pop("inputs")
         reports = WireReports(self._wire, self._settings.jobs.log_lines)
         manager = QueueManager(self._settings, middleware=self._middleware, bus=self._bus)
         async with aclosing(manager):  # it connects only when it is used
             ctx = JobContext(request.letter, **fields, desk=StoreDesk(manager, reports, self._extend))
-            ctx.restore(state)
+            ctx.restore(state, inputs)
             ctx.trace = request.trace
             self._lineage.ctx = ctx
             try:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("rf_jobs", "exporters", "tests", "pyproject.toml", "pytest_rf_jobs.py")
 LUA = Path("rf_jobs", "store", "lua")
 ORDER = "tests/integration/test_order.py"
-FLOWS = ("tests/property/test_flow_cases.py", "tests/property/test_workflows.py")
-LIMITS = ("tests/property/test_flow_cases.py", "tests/property/test_limits.py")
+FLOWS = ("tests/property/test_flow_cases.py", "tests/property/test_limit_cases.py", "tests/property/test_workflows.py")
+LIMITS = ("tests/property/test_limit_cases.py", "tests/property/test_limits.py")
 MUTANTS = (
     ("finish.lua", "if m[1] == token then return 1, m[2] end", "if m[1] then return 1, m[2] end", "no fence"),
     ("finish.lua", "if m[1] == used then return 2 end", "if m[1] == used then return 1, m[2] end", "an outcome counts twice"),

@@ -23,8 +23,8 @@ class JobCancelled(JobEvent, gc=False):
     """Cancelled before it ran."""
 
     stage: str = "queued"
-    """queued; cleared: removed together with all that waited in its queue; or dependency: because of what became of another job,
-    or of its batch."""
+    """queued; cleared: removed together with all that waited in its queue; replaced: by an equal job; or dependency: because of what
+    became of another job, or of its batch."""
 
 
 DEPENDENCIES = "dependencies"

@@ -181,7 +181,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
     local at = (i + 1) / 2
     local code, detail
     local again = opts and (opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
-      or opts.k and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
+      or opts.b and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
     if special and not again and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
       if shut then code, detail = 'batch', shut else code, detail, mine = prepare(queue, id, opts, due) end
     end

@@ -171,9 +171,10 @@ function work.over(id, state, links, result)
   local batch = string.match(links, ' b(%S+)')
   if not batch then return end
   WORK[#WORK + 1] = {'member', batch, id, state}
-  if string.find(links, ' k', 1, true) and soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
-    -- Those that wait for it may be yet to come, and it be gone by then.
-    redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. (result or ''), 'PX', 900000)
+  if soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
+    -- Those that wait for it may be yet to come, or all of it be sent again, and it be gone by then.
+    local kept = string.find(links, ' k', 1, true) and result or ''
+    redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. kept, 'PX', 900000)
   end
 end
 
