@@ -60,6 +60,8 @@ def checked_unique(window: Duration | None, until: Until, on_conflict: OnConflic
         positive_ms(window, "unique_for")
     elif until == "window" or on_conflict == "debounce":
         raise InvalidOption("unique_for is None; give a window, or until='started' or until='done'")
+    if on_conflict == "debounce" and until == "done":
+        raise InvalidOption("until is 'done', and a debounced job that runs can't be put off: leave until out")
     if max_wait is not None:
         positive_ms(max_wait, "max_wait")
         if on_conflict != "debounce":

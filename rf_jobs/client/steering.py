@@ -13,7 +13,7 @@ from rf_jobs.core import transitions
 from rf_jobs.core.explain import Explainer, Explanation
 from rf_jobs.core.inspector import Filters, Inspector
 from rf_jobs.core.lifecycle import Lifecycle
-from rf_jobs.core.records import JobRecord, QueueInfo, WorkerInfo
+from rf_jobs.core.records import JobRecord, QueueInfo, WorkerInfo, whole
 from rf_jobs.core.searching import Searcher, SearchResult, Wanted
 from rf_jobs.model.jobclass import registry
 from rf_jobs.store import limit_calls
@@ -116,8 +116,10 @@ class Steering:
 
     async def paused(self) -> dict[str, datetime | None]:
         """What is paused beside queues: ``class:<name>`` or ``key:<tag>``, and until when (None: until it is resumed)."""
-        holds = await self.store.run(limit_calls.holds(self.store.commands))
-        return {scope: from_ms(int(until)) if until != "0" else None for scope, until in sorted(holds.items())}
+        commands = self.store.commands
+        holds, now = await self.store.run_many([limit_calls.holds(commands), commands.time()])
+        times = {scope: whole(until) for scope, until in sorted(holds.items())}
+        return {scope: from_ms(at) if at else None for scope, at in times.items() if not at or at > now}
 
     async def explain(self, job_id: UUID | str) -> Explanation:
         """Why a job is not running (yet, or any more): true reasons, the most important first. Raises ``JobNotFound``."""

@@ -226,7 +226,7 @@ class Explainer:
 
     async def _served(self, case: _Case) -> list[Reason]:
         queue = case.record.queue
-        live = [w for w in case.workers if w.state in ("running", "quiet") and queue in w.queues]
+        live = [w for w in case.workers if w.state == "running" and queue in w.queues]
         if not live:
             return [
                 Reason("no_worker", f"no live worker serves queue {queue}; start one: rf-jobs worker --queues {queue}")

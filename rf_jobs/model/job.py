@@ -125,6 +125,7 @@ class Job:
             cls.__job_class__ = JobClass("", cls, options, version, False, False, frozenset())
             return
         cls.__job_class__ = describe(cls, name, version, options, Job, aliases)
+        terms.check_names(cls.__job_class__)
         with contextlib.suppress(UnreadAnnotations):  # what they name may be defined below the class
             _ = cls.__job_class__.sealing
         if not abstract:

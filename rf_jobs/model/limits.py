@@ -38,11 +38,11 @@ def links_of(entry: JobClass, job: Any) -> str:
     """The job's limits and its turn, as the store takes them: words, each with a blank before it."""
     options = entry.options
     words: list[str] = []
-    name = plain(entry.name)
+    concurrency, rates = own_names(entry)
     if options.concurrency is not None:
-        words.append(" l" + _ref(name, job, options.concurrency_key))
+        words.append(" l" + _ref(concurrency, job, options.concurrency_key))
     if options.rate is not None:
-        words.append(" l" + _ref(f"{name}:rate", job, options.rate.key))
+        words.append(" l" + _ref(rates, job, options.rate.key))
     words += [f" l{limit}" for limit in options.limits]
     if options.fair_key is not None:
         weight = options.fair_weight
@@ -56,16 +56,29 @@ def _ref(name: str, job: Any, key: str | None) -> str:
     return name if key is None else f"{name}/{plain(getattr(job, key))}"
 
 
+def own_names(entry: JobClass) -> tuple[str, str]:
+    """The names of the class's own limits: of its concurrency, of its rate."""
+    name = plain(entry.name)
+    return name, f"{name}:rate"
+
+
+def check_names(entry: JobClass) -> None:
+    """Refuse a shared limit that has the name of one of the class's own."""
+    for limit in entry.options.limits:
+        if limit in own_names(entry):
+            raise InvalidOption(f"class {entry.name}: limits names {limit!r}, which is the class's own limit; choose another name")
+
+
 def definitions(entry: JobClass) -> Definitions:
     """The limits that the class defines, as the store keeps them."""
     options = entry.options
-    name = plain(entry.name)
+    concurrency, rates = own_names(entry)
     found: Definitions = {}
     if options.concurrency is not None:
-        found[name] = {"c": str(options.concurrency)}
+        found[concurrency] = {"c": str(options.concurrency)}
     if options.rate is not None:
         rate = options.rate
-        found[f"{name}:rate"] = {"r": str(rate.limit), "p": str(rate.per_ms), "a": rate.algorithm}
+        found[rates] = {"r": str(rate.limit), "p": str(rate.per_ms), "a": rate.algorithm}
     return found
 
 

@@ -11,12 +11,14 @@ from rf_jobs.client.manager import QueueManager
 from rf_jobs.core import transitions
 from rf_jobs.model.events import FailedAttempt, JobDied, JobRetried
 from rf_jobs.model.jobclass import JobClass, Registry
-from rf_jobs.model.limits import definitions
+from rf_jobs.model.limits import definitions, own_names
 from rf_jobs.store import limit_calls
 from rf_jobs.words.errors import RfJobsError
 from rf_jobs.words.timing import millis
 
 log = logging.getLogger("rf_jobs.worker")
+CODE_FIELDS = ("c", "r", "p", "a")
+"""Of a limit: what the code says, as opposed to an operator."""
 FAILURES = ("exception", "timeout")
 
 
@@ -32,7 +34,11 @@ class Brakes:
     async def start(self) -> None:
         """Define the limits of all classes that are known here. Raises ``BackendError``."""
         entries = [entry for name in self._registry.names() if (entry := self._registry.find(name)) is not None]
-        calls = [limit_calls.define(name, fields) for entry in entries for name, fields in definitions(entry).items()]
+        defined = {name: fields for entry in entries for name, fields in definitions(entry).items()}
+        calls = [limit_calls.define(name, fields) for name, fields in defined.items()]
+        known = await self._manager.store.run(limit_calls.names(self._manager.store.commands))
+        own = {name for entry in entries for name in own_names(entry)}
+        calls += [limit_calls.define(name, {}, CODE_FIELDS) for name in known if name in own and name not in defined]
         if calls:
             await self._manager.store.run_many(calls)
         if any(entry.options.breaker is not None for entry in entries):
@@ -55,7 +61,7 @@ class Brakes:
         lifecycle, cooldown = self._manager.lifecycle, millis(breaker.cooldown)
         step = transitions.failure(entry.name, breaker.failures, millis(breaker.per), cooldown)
         try:
-            if await lifecycle.apply(step):
+            if await lifecycle.apply(step, retry_for=0):  # sent twice it would count twice
                 for name in entry.aliases:  # jobs that were dispatched under names that it had before
                     await lifecycle.apply(transitions.hold(lifecycle.store.commands, f"class:{name}", cooldown))
                 log.warning(

@@ -267,3 +267,15 @@ def test_a_parked_member_that_is_buried_ends_its_batch(flow: Flow) -> None:
     assert flow.look().order("parked", "a") == []
     assert flow.batch(batch)["state"] == "failed"
     assert flow.states()[child] == "cancelled"
+
+
+def test_what_is_over_and_gone_does_not_run_again_where_its_batch_is_sent_again(forgetful: Flow) -> None:
+    batch = forgetful.open()
+    over = forgetful.add(Options(b=batch))
+    forgetful.perform("complete", over)
+    assert over not in forgetful.look().job_ids()
+    said = forgetful.enqueue([over, forgetful.new_id()], Options(b=batch))
+    assert {at: code for at, (code, _) in said.items()} == {0: "known"}
+    forgetful.seal(batch)
+    assert over not in forgetful.drain()
+    assert (forgetful.batch(batch)["total"], forgetful.batch(batch)["state"]) == ("2", "completed")

@@ -44,6 +44,8 @@ class GroupSender:
         for code, detail in await self._send(plan_of(group)):
             if code == "no_parent":
                 raise _unknown(detail, "what waits for it is missing, and the group ends as failed")
+            if code == "batch":
+                raise _closed(str(group.id), detail)
         return group.id
 
     async def add(self, members: Sequence[Member], batch: str) -> list[UUID]:
@@ -64,7 +66,7 @@ class GroupSender:
             if opened and (state := await store.run(batch_calls.open_batches(opened))):
                 if state == "known":
                     return []  # all of it is there already
-                raise _closed(opened[0].outer, state)
+                raise _closed(opened[0].id if state == "abandoned" else opened[0].outer, state)
             items = await self._offload.store_large(items)
             said = await self._coalescer.send_all(items)
             if opened:

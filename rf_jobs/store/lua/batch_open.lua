@@ -1,9 +1,11 @@
 -- Makes batches, before their members are dispatched. Safe to send twice.
 -- ARGV: for each batch: id, its outer batch or '', n, then n times: field, value.
 -- Reply: '', 'known' where the first of them is there already and its dispatch is complete, or what its outer batch is that takes
--- no more members: unknown, cancelled, or its state.
+-- no more members: unknown, cancelled, or its state; abandoned where its own dispatch was never completed
+-- and it has ended for that.
 local i = 1
-if soft('HEXISTS', P .. 'batch:' .. ARGV[1], 'sealed') == 1 then return 'known' end
+local first = soft('HMGET', P .. 'batch:' .. ARGV[1], 'sealed', 'abandoned')
+if first[1] then return first[2] and 'abandoned' or 'known' end
 if ARGV[2] ~= '' and redis.call('EXISTS', P .. 'batch:' .. ARGV[1]) == 0 then
   local b = soft('HMGET', P .. 'batch:' .. ARGV[2], 'state', 'cancelled')
   if not b[1] then return 'unknown' end

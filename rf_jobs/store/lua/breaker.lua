@@ -3,7 +3,8 @@
 local class, most, per, cooldown = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local key, tripped = P .. 'failures:' .. class, P .. 'tripped:' .. class
 local scope = 'class:' .. class
-if soft('HEXISTS', P .. 'holds', scope) == 1 then return 0 end
+local held = soft('HGET', P .. 'holds', scope)
+if held and (held == '0' or number(held) > NOW) then return 0 end
 if redis.call('EXISTS', tripped) == 0 then
   soft('LPUSH', key, int(NOW))
   soft('LTRIM', key, 0, most - 1)

@@ -112,6 +112,18 @@ local function age(queue)
   end
 end
 
+-- Keys whose turn has long come are forgotten, once there are many.
+local function trim_turns(fkey, at)
+  local n = soft('HLEN', fkey)
+  if n < 1000 or n < 2 * number(soft('HGET', fkey, '#')) then return end
+  local f, gone = soft('HGETALL', fkey), {}
+  for i = 1, #f, 2 do
+    if f[i] ~= '!' and f[i] ~= '#' and number(f[i + 1]) <= at then gone[#gone + 1] = f[i] end
+  end
+  if #gone > 0 then many('HDEL', fkey, gone) end
+  soft('HSET', fkey, '#', n - #gone)
+end
+
 local function lease_popped(queue, popped)
   holds = holds or soft('HGETALL', P .. 'holds')
   local leases, leased = {}, 0
@@ -174,7 +186,12 @@ for q = 6, #ARGV do
   end
   if head and not paused[queue] and (next_due < 0 or head < next_due) then next_due = head end
   if not paused[queue] and wanted > taken and redis.call('ZCARD', P .. 'ready:' .. queue) > 0 then
-    redis.call('ZCARD', P .. 'running:' .. queue) -- raises, before anything is popped, where it can't take them
+    -- Where it can't take them: an error, or, when others have been taken already, these without it.
+    local takes = redis.pcall('ZCARD', P .. 'running:' .. queue)
+    if type(takes) == 'table' and takes.err then
+      if taken == 0 then return redis.error_reply(takes.err) end
+      break
+    end
     if ageing > 0 then age(queue) end
     -- Again where limits held some of them back, so many times that a call stays short.
     repeat
@@ -198,6 +215,7 @@ for queue, at in pairs(turns) do
   if redis.call('ZCARD', P .. 'ready:' .. queue) == 0 then
     redis.call('UNLINK', fkey) -- whoever comes next has its turn at once
   elseif at > number(soft('HGET', fkey, '!')) then
+    trim_turns(fkey, at)
     soft('HSET', fkey, '!', int(at))
   end
 end

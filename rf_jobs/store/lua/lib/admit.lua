@@ -41,17 +41,23 @@ local function lock(id, u, due)
   return nil, due
 end
 
--- When a dispatch limit has its next free slot. The times of the last slots, the newest first.
+-- When a dispatch limit has its next free slot: a time with fewer than n others less than p away from it. `slots:<name>` has
+-- the jobs by the time of their slots.
 local function next_slot(r, due)
-  local last = soft('LINDEX', P .. 'slots:' .. r.k, r.n - 1)
-  local at = due or NOW
-  return last and math.max(at, tonumber(last) + r.p) or at
+  local key, at = P .. 'slots:' .. r.k, due or NOW
+  soft('ZREMRANGEBYSCORE', key, '-inf', int(NOW - r.p))
+  for _ = 1, 1000 do
+    local near = soft('ZRANGEBYSCORE', key, '(' .. int(at - r.p), '(' .. int(at + r.p), 'WITHSCORES')
+    local n = #near / 2
+    if n < r.n then break end
+    at = number(near[2 * (n - r.n + 1)]) + r.p
+  end
+  return at
 end
 
-local function take_slot(r, at)
+local function take_slot(r, at, id)
   local key = P .. 'slots:' .. r.k
-  soft('LPUSH', key, int(at))
-  soft('LTRIM', key, 0, r.n - 1)
+  soft('ZADD', key, int(at), id)
   redis.call('PEXPIRE', key, int(math.max(at - NOW + r.p, redis.call('PTTL', key))))
 end
 
@@ -97,7 +103,7 @@ end
 local function step_between(id, parent, batch)
   local from, to = P .. 'dependents:' .. parent, P .. 'dependents:' .. id
   for _, child in ipairs(soft('SMEMBERS', from)) do
-    if child ~= id then
+    if child ~= id and meta_of(child, 'state')[1] == 'blocked' then
       soft('SREM', from, child)
       soft('SADD', to, child)
       soft('SREM', P .. 'parents:' .. child, parent)
@@ -158,19 +164,16 @@ local function prepare(queue, id, opts, due)
     if pushed ~= due then code, detail = 'delayed', int(pushed - NOW) end
     due = pushed
   end
-  if opts.r then take_slot(opts.r, due or NOW) end
+  if opts.r then take_slot(opts.r, due or NOW, id) end
   return code, detail, due
 end
 
 local function admit(queue, priority, due, valid, opts, jobs)
-  if opts and opts.e then
-    opts.d = opts.d or {p = {}, f = 'cancel'}
-    table.insert(opts.d.p, 1, soft('HGET', P .. 'batch:' .. opts.b, 'last') or '')
-  end
-  local fresh, said, deferred = {}, {}, nil
+  local others = opts and opts.d and opts.d.p or {}
+  local fresh, said = {}, {}
   local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '') .. (opts.k and ' k' or '')
   local shut = opts and opts.b and closed(opts.b)
-  local special = opts and (opts.u or opts.d or opts.r or shut)
+  local special = opts and (opts.u or opts.d or opts.r or opts.e or shut)
   local members = {}
   local function say(i, code, detail)
     said[#said + 1], said[#said + 2], said[#said + 3] = i, code, detail or ''
@@ -180,6 +183,10 @@ local function admit(queue, priority, due, valid, opts, jobs)
     local id, mine = jobs[i], due
     local at = (i + 1) / 2
     local code, detail
+    if opts and opts.e then -- behind the step that is the last one now, maybe the job before this one
+      local last = soft('HGET', P .. 'batch:' .. opts.b, 'last') or ''
+      opts.d = {p = {last, unpack(others)}, f = opts.d and opts.d.f or 'cancel'}
+    end
     local again = opts and (opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
       or opts.b and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
     if special and not again and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
@@ -220,6 +227,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
   end
   if #members > 0 then
     many('SADD', P .. 'pending:' .. opts.b, members)
+    soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), opts.b) -- its dispatch goes on
     soft('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)
   end
   if added > 0 then

@@ -145,8 +145,9 @@ end
 local function tick_timers()
   local head = soft('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
   if not head[2] then return nil end
+  local budget = 500 -- jobs that one fetch lets go
   for _ = 1, 20 do
-    if not head[2] or tonumber(head[2]) > NOW then break end
+    if not head[2] or tonumber(head[2]) > NOW or budget <= 0 then break end
     local ref = head[1]
     soft('ZREM', P .. 'timers', ref)
     if string.sub(ref, 1, 1) == '!' then -- a hold for a time
@@ -157,7 +158,8 @@ local function tick_timers()
       end
     elseif redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
       local limit = room_under(ref)
-      local freed = limit.free > 0 and release(ref, math.min(limit.free, 500)) or 0
+      local freed = limit.free > 0 and release(ref, math.min(limit.free, budget)) or 0
+      budget = budget - freed
       local at = freed < limit.free and NOW or math.min(limit.at or math.huge, NOW + (limit.free > 0 and LOOK_AGAIN or 60000))
       if redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
         soft('ZADD', P .. 'timers', int(math.max(at, NOW + 1)), ref)

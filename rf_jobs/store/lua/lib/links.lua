@@ -237,9 +237,11 @@ local function look_at(batch)
   soft('HSET', key, 'finished', int(NOW), 'state', state)
   effect('batch', state, batch, b[9] or 'batch', int(failed) .. ' ' .. int(NOW - number(b[10])))
   soft('ZREM', P .. 'batches:open', batch)
-  local keep = number(b[5]) > 0 and number(b[5]) or 604800000
+  local keep = math.max(60000, number(b[5]) > 0 and number(b[5]) or 604800000) -- who waits for it looks at it once a second
   for _, family in ipairs({'batch:', 'failed:', 'undone:', 'dependents:'}) do redis.call('PEXPIRE', P .. family .. batch, int(keep)) end
-  soft('ZREMRANGEBYSCORE', P .. 'batches', '-inf', int(NOW - keep))
+  for _, old in ipairs(soft('ZRANGEBYSCORE', P .. 'batches', '-inf', int(NOW - keep), 'LIMIT', 0, 50)) do
+    if redis.call('EXISTS', P .. 'batch:' .. old) == 0 then soft('ZREM', P .. 'batches', old) end
+  end
   if state == 'completed' then fire(batch, 'then') elseif state == 'failed' then fire(batch, 'catch') end
   fire(batch, 'finally')
   if b[3] then WORK[#WORK + 1] = {'over', batch, (state == 'completed' or b[6] == '1') and 'completed' or 'dead', b[3]} end
@@ -348,7 +350,11 @@ local function do_work()
     local item = WORK[next_item]
     -- What one of them meets, somebody's edit of its callbacks for one, must not stop those behind it.
     local ok, fault = pcall(work[item[1]], item[2], item[3], item[4], item[5])
-    if not ok then redis.log(redis.LOG_WARNING, 'rf-jobs: skipped ' .. cjson.encode(item) .. ': ' .. said_by(fault)) end
+    if not ok then -- kept for whoever has to mend it; the doctor tells
+      redis.log(redis.LOG_WARNING, 'rf-jobs: skipped ' .. cjson.encode(item) .. ': ' .. said_by(fault))
+      soft('RPUSH', P .. 'outbox:skipped', int(NOW) .. ' ' .. cjson.encode(item) .. ' ' .. said_by(fault))
+      soft('LTRIM', P .. 'outbox:skipped', -1000, -1)
+    end
     next_item = next_item + 1
   end
   return true
