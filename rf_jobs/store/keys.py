@@ -30,7 +30,7 @@ KEYS: tuple[Key, ...] = (
     Key("queues", "set", "names of all queues that ever held a job"),
     Key("paused", "set", "names of the paused queues"),
     Key("seq", "string", "the last score given out: milliseconds since 1970 times 512, counted on within a millisecond"),
-    Key("extras", "set", "ids of jobs that have an errors, timeline, result, progress, checkpoint, steps or joblog key"),
+    Key("extras", "set", "ids of jobs that have keys beside job and meta: those that live `with the job`"),
     Key("watched", "set", "ids whose end somebody waits for; announced on the channel `final`"),
     Key("live", "zset", "ids that somebody watches live, by the time until which (ms); changes are announced on `live:<id>`", "half a minute after the last look"),
     Key("payloads", "zset", "names of offloaded payloads, `<job id>.<random>`, by when (ms) to look next whether they are needed", "until the payload is removed"),
@@ -43,8 +43,10 @@ KEYS: tuple[Key, ...] = (
         "mutable fields: state; attempt; crashes; token (`<worker>.<nonce>`, with a `!` before it once used up); epoch (ms,"
         " grows with every lease: when it was taken); score (its place in ready); first (its first such place); previous"
         " (the last attempt's span); finished (ms); reason; cancel (why it was asked to stop), asked, heard (ms: when it was, and"
-        " when its worker had told it); kept (ms: until when its result is); queue (dead letters); priority, if not normal."
-        " Absent until the job first leaves ready",
+        " when its worker had told it); kept (ms: until when its result is); queue; priority, if not normal; exp (ms: when it"
+        " expires); links (what hangs on it, see lib/links.lua), class, lock; of jobs that wait: onfail, due, held (the limit that"
+        " holds it), undone (whom it ended because of); since (of jobs that take turns: when it was ready, as a score)."
+        " Absent of a plain job until it first leaves ready",
         "until the job is collected",
     ),
     Key("ready:<queue>", "zset", "ids ready to run; score = (3 - priority) * 2^51 + milliseconds * 512 + counter"),

@@ -158,7 +158,7 @@ class Relay:
         items: dict[int, Dispatching] = {}
         for row in haul.rows:
             if row.seq in self._hopeless:
-                haul.aside[row.seq] = self._hopeless.pop(row.seq)
+                haul.aside[row.seq] = self._hopeless[row.seq]
                 continue
             try:
                 items[row.seq] = from_row(row, REMEMBERED_MS)
@@ -211,6 +211,7 @@ class Relay:
 
     def _tell(self, haul: Haul) -> None:
         for seq, why in haul.aside.items():
+            self._hopeless.pop(seq, None)  # its transaction has committed
             log.error("row %d of outbox %s is put aside: %s", seq, self._source.name, why)
         lag = max(row.age_ms for row in haul.rows) / 1000
         event = OutboxRelayed(self._source.name, len(haul.delivered), lag, len(haul.aside))

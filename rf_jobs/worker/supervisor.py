@@ -156,7 +156,6 @@ class Supervisor:
             now = mono()
             self._beat(member, now)
             self._enforce(member, now)
-            self._report(now)
         now = mono()
         if not self._signals:
             self._staff(now)

@@ -24,15 +24,21 @@ from rf_jobs import (
 from rf_jobs.client.workflow.callbacks import BatchCallback
 from rf_jobs.model.events import BatchFinished, Event, JobBlocked, JobDispatched, JobRestored, JobUnblocked
 from rf_jobs.model.jobclass import Registry
+from rf_jobs.store import batch_calls
+from rf_jobs.store.batch_calls import NewBatch
+from rf_jobs.words.errors import BackendError, RateLimited
 from rf_jobs.words.ids import new_id
+from rf_jobs.words.states import State
 from tests.support.flow_jobs import (
     QUEUE,
     Adds,
+    AppendsTwo,
     Breaks,
     Extends,
     Note,
     Silent,
     Tells,
+    TellsFromProcess,
     Waits,
     gate,
     mended,
@@ -388,3 +394,84 @@ async def test_a_chain_whose_middle_class_is_gone_waits_for_it(manager: QueueMan
     async with WorkerPool(CONFIG.lease(3), manager):
         assert await chain.wait(20) == "completed"
     assert seen == ["a", "silent", "b"]
+
+
+# --- what a reading found -------------------------------------------------------------------------------------------
+
+
+async def test_a_step_in_a_process_gets_what_the_one_before_it_returned(
+    manager: QueueManager, pool: WorkerPool
+) -> None:
+    first = await manager.dispatch(Note(what="a"))
+    assert await manager.dispatch(TellsFromProcess()).depends_on(first).result(30) == ["a", ["a"]]
+
+
+async def test_steps_that_are_appended_at_once_run_one_after_the_other(manager: QueueManager, pool: WorkerPool) -> None:
+    chain = Chain([AppendsTwo()])
+    await chain.dispatch(manager)
+    await until(lambda: _length(1), "the first of them runs")
+    assert (await manager.counts(QUEUE))["blocked"] == 1
+    gate.set()
+    assert await chain.wait(10) == "completed"
+    assert sorted(seen) == ["first", "second"]
+
+
+async def test_consequences_that_cannot_be_settled_now_do_not_undo_what_was_announced(
+    manager: QueueManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Event] = []
+    manager.bus.subscribe(JobDispatched, told.append)
+
+    async def broken(rounds: int = 1) -> None:
+        raise BackendError("the server went away")
+
+    monkeypatch.setattr(manager.lifecycle, "settle", broken)
+    real = manager.store.run
+
+    async def with_work_left(call: Any, **options: Any) -> Any:
+        reply = await real(call, **options)
+        return (reply[0], reply[1], 1) if call.script == "enqueue" else reply
+
+    monkeypatch.setattr(manager.store, "run", with_work_left)
+    await manager.dispatch(Note(what="x"))
+    assert len(told) == 1
+    assert await manager.size(QUEUE) == 1
+    monkeypatch.undo()
+    await manager.clear(QUEUE)
+
+
+async def test_a_batch_that_was_abandoned_is_not_dispatched_again_in_silence(manager: QueueManager) -> None:
+    batch = Batch([Note(what="x")])
+    store = manager.store
+    opened = NewBatch(str(batch.id), "", {"kind": "batch", "keep": "60000"})
+    await store.run(batch_calls.open_batches([opened]))
+    await store.client.zadd("{rf}:batches:unsealed", {str(batch.id): 1})  # a quarter of an hour has passed
+    await manager.lifecycle.settle()
+    assert (await manager.batch(batch.id).record()).abandoned
+    with pytest.raises(BatchClosed, match="abandoned"):
+        await batch.dispatch(manager)
+
+
+async def test_a_job_that_is_gone_does_not_wait_behind_an_inserted_step(manager: QueueManager) -> None:
+    chain = Chain([Extends(), Note(what="second")])
+    await chain.dispatch(manager)
+    [first] = await manager.inspector.ids(State.READY, QUEUE, 0, 10)
+    gone = await manager.dispatch(Note(what="gone")).depends_on(first)
+    await manager.cancel(gone)
+    await manager.store.client.delete(f"{{rf}}:job:{gone}", f"{{rf}}:meta:{gone}", f"{{rf}}:parents:{gone}")
+    async with WorkerPool(CONFIG, manager):
+        assert await chain.wait(10) == "completed"
+    assert not await manager.store.client.exists(f"{{rf}}:parents:{gone}")
+
+
+async def test_one_error_names_what_was_enqueued(manager: QueueManager) -> None:
+    asked = [manager.dispatch(Note(what=str(n))).rate_limit("few", 2, per=60, on_limit="raise") for n in range(4)]
+    with pytest.raises(RateLimited, match="of 4 jobs 2 were refused; enqueued were: "):
+        await manager.dispatch_many(asked)
+    assert await manager.size(QUEUE) == 2
+
+
+async def test_a_distant_slot_keeps_nobody_from_a_near_one(manager: QueueManager) -> None:
+    far = await manager.dispatch(Note(what="far")).rate_limit("one", 1, per=1).delay(3600)
+    near = await manager.dispatch(Note(what="near")).rate_limit("one", 1, per=1)
+    assert ((await manager.job(far)).state, (await manager.job(near)).state) == ("scheduled", "ready")

@@ -80,6 +80,20 @@ class Tells(Job, queue=QUEUE):
         return ctx.previous
 
 
+class TellsFromProcess(Job, queue=QUEUE, executor="process", timeout=30):
+    """The same, in a process of its own."""
+
+    def handle(self, ctx: JobContext) -> Any:
+        return [ctx.previous, sorted(ctx.inputs.values())]
+
+
+class AppendsTwo(Job, queue=QUEUE):
+    """Puts two steps behind the last one at the same time."""
+
+    async def handle(self, ctx: JobContext) -> None:
+        await asyncio.gather(ctx.chain.append(Waits(what="first")), ctx.chain.append(Note(what="second")))
+
+
 class Adds(Job, queue=QUEUE):
     """Puts more jobs into its batch."""
 

@@ -86,8 +86,8 @@ class JobGroup:
         """Dispatch it, through the given or the process's default manager; answers with its id.
 
         All is checked before the first job is sent. Raises as ``dispatch_many`` does, and ``InvalidOption`` for a group that
-        can't be. Should the process die in the middle, the jobs that are in run; dispatch it again under the same id, or
-        within a quarter of an hour it ends as failed.
+        can't be. Should the process die in the middle, the jobs that are in run; dispatch it again under the same id
+        within a quarter of an hour; after that it has ended as failed (``BatchClosed``).
         """
         if manager is not None:
             self._manager = manager
