@@ -18,7 +18,9 @@ MOST_LIMITS = 200
 async def workflow_readings(manager: QueueManager) -> list[Reading]:
     """Raises ``BackendError``."""
     commands, store = manager.store.commands, manager.store
-    count, ids = await store.run_many([batch_calls.open_count(commands), batch_calls.open_ids(commands, 0, MOST_BATCHES)])
+    count, ids = await store.run_many(
+        [batch_calls.open_count(commands), batch_calls.open_ids(commands, 0, MOST_BATCHES)]
+    )
     pending = await store.run_many([batch_calls.pending(commands, batch) for batch in ids]) if ids else []
     return [
         Reading(names.BATCHES_OPEN, (), float(count)),

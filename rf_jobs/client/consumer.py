@@ -233,7 +233,9 @@ def _set_aside(account: Account, error: JobError) -> AttemptEnd:
     if not isinstance(error, SerializationError):
         why = f"its payload could not be loaded: {error}"[:MAX_REASON]
         delay = PAYLOAD_RETRY_SECONDS
-        return AttemptEnd(account.ending("snooze", round(delay * 1000), why), JobSnoozed(*account.event(), why, delay=delay))
+        return AttemptEnd(
+            account.ending("snooze", round(delay * 1000), why), JobSnoozed(*account.event(), why, delay=delay)
+        )
     reason = burial(error)
     kind, message = f"{type(error).__module__}.{type(error).__qualname__}", clip(str(error), MAX_MESSAGE)
     trace = "".join(traceback.format_exception(error))

@@ -26,9 +26,7 @@ class Dispatcher:
     call sent again. Whether it is the same is looked up only for such ids; one of our own making that is known is the
     answer to our own call, sent again."""
 
-    def __init__(
-        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, offload: Offload
-    ) -> None:
+    def __init__(self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, offload: Offload) -> None:
         self._lifecycle = lifecycle
         self._offload = offload if offload.above is not None else None
         self._preparer = preparer
@@ -119,7 +117,9 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
     if code == "unique":
         asked = choices.extra.unique if choices.extra is not None else None
         entry = registry.find(name)
-        on_conflict = asked.on_conflict if asked is not None else entry.options.on_conflict if entry is not None else "return"
+        on_conflict = (
+            asked.on_conflict if asked is not None else entry.options.on_conflict if entry is not None else "return"
+        )
         if on_conflict == "raise":
             raise DuplicateJob(f"an equal {name} holds the unique lock: job {detail}; it was not enqueued")
         return UUID(detail)
@@ -132,7 +132,9 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
         group = choices.extra.group if choices.extra is not None else ""
         raise BatchClosed(f"batch {group} is {detail}; {name} was not added to it")
     if code == "limited":
-        raise RateLimited(f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; it was not enqueued")
+        raise RateLimited(
+            f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; it was not enqueued"
+        )
     return item.id
 
 
@@ -148,7 +150,9 @@ def _all_settled(items: Sequence[Dispatching], choices: Sequence[Choices], said:
     if first is None:
         return ids
     enqueued = ", ".join(str(job_id) for job_id in ids) or "none"
-    raise type(first)(f"{first}; of {len(items)} jobs {len(items) - len(ids)} were refused; enqueued were: {enqueued}") from first
+    raise type(first)(
+        f"{first}; of {len(items)} jobs {len(items) - len(ids)} were refused; enqueued were: {enqueued}"
+    ) from first
 
 
 def difference(job_id: str, holder: bytes, mine: bytes) -> str:

@@ -126,7 +126,9 @@ def chunks(items: Sequence[Dispatching]) -> list[Sequence[Dispatching]]:
     result: list[Sequence[Dispatching]] = []
     start = size = 0
     for at, item in enumerate(items):
-        if at > start and (at - start >= MAX_BATCH_JOBS or size + len(item.draft.data) + len(item.draft.options) > MAX_BATCH_BYTES):
+        if at > start and (
+            at - start >= MAX_BATCH_JOBS or size + len(item.draft.data) + len(item.draft.options) > MAX_BATCH_BYTES
+        ):
             result.append(items[start:at])
             start, size = at, 0
         size += len(item.draft.data) + len(item.draft.options)

@@ -268,7 +268,14 @@ class QueueManager(Steering):
     def chain(self, chain_id: UUID | str, step: UUID | str, batch: str = "") -> ChainHandle:
         """The chain that the running job ``step`` belongs to; what ``ctx.chain`` calls."""
         return ChainHandle(
-            as_job_id(chain_id), self.lifecycle, self.inspector, self._groups, self._dead, self.send, as_job_id(step), batch
+            as_job_id(chain_id),
+            self.lifecycle,
+            self.inspector,
+            self._groups,
+            self._dead,
+            self.send,
+            as_job_id(step),
+            batch,
         )
 
     async def batches(self, offset: int = 0, limit: int = 50) -> list[BatchRecord]:

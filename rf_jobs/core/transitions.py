@@ -81,7 +81,12 @@ class AttemptEnd(msgspec.Struct, frozen=True, gc=False):
 
 UNKNOWN_CLASS = "unknown_class"
 """Why a job is buried whose class no worker knew."""
-REFUSED_DISPATCH = {"no_parent": "JobNotFound", "batch": "BatchClosed", "limited": "RateLimited", "dropped": "RateLimited"}
+REFUSED_DISPATCH = {
+    "no_parent": "JobNotFound",
+    "batch": "BatchClosed",
+    "limited": "RateLimited",
+    "dropped": "RateLimited",
+}
 """What the store says of a dispatch that it did not take, and the error that it amounts to."""
 
 
@@ -120,7 +125,9 @@ def events_of(effects: Iterable[Effect]) -> Iterable[Event]:
             failed, ms = detail.split()
             yield BatchFinished(job_id, job_class, queue, int(failed), int(ms) / 1000)
         elif event == "cancelled":
-            yield JobCancelled(job_id, queue, job_class, "replaced" if detail.startswith("replaced by ") else "dependency")
+            yield JobCancelled(
+                job_id, queue, job_class, "replaced" if detail.startswith("replaced by ") else "dependency"
+            )
         elif event == "dead":
             yield JobDied(job_id, queue, job_class, 0, "", 0.0, 0.0, 0.0, "", "dependency", "DependencyFailed", detail)
         else:
@@ -250,7 +257,9 @@ def stop_batch(commands: Commands, batch: str, reason: str) -> Transition[bool]:
 
 def hold(commands: Commands, scope: str, ms: int) -> Transition[bool]:
     """Let no job of a scope start for so long, 0: until further notice."""
-    return Transition(limit_calls.hold(commands, scope, ms), lambda changed: [HoldSet(scope, ms / 1000)] if changed else [])
+    return Transition(
+        limit_calls.hold(commands, scope, ms), lambda changed: [HoldSet(scope, ms / 1000)] if changed else []
+    )
 
 
 def end_hold(commands: Commands, scope: str) -> Transition[bool]:
@@ -268,7 +277,9 @@ def failure(job_class: str, most: int, per_ms: int, cooldown_ms: int) -> Transit
     return Transition(limit_calls.failure(job_class, most, per_ms, cooldown_ms), announce)
 
 
-def move(commands: Commands, job_id: str, queue: str, job_class: str, what: str, value: str) -> Transition[tuple[str, bool]]:
+def move(
+    commands: Commands, job_id: str, queue: str, job_class: str, what: str, value: str
+) -> Transition[tuple[str, bool]]:
     """Give a waiting job another priority or another due time; ``value`` is as move.lua takes it."""
 
     def announce(reply: tuple[str, bool]) -> Iterable[Event]:

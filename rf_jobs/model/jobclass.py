@@ -81,11 +81,15 @@ def describe(
 
 def _aliases(given: object, name: str) -> tuple[str, ...]:
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidOption(f"aliases of the job class {name!r} is {given!r}; give a sequence of names: aliases=({given!r},)")
+        raise InvalidOption(
+            f"aliases of the job class {name!r} is {given!r}; give a sequence of names: aliases=({given!r},)"
+        )
     names = tuple(dict.fromkeys(given))
     for alias in names:
         if not isinstance(alias, str) or not alias:
-            raise InvalidOption(f"the job class {name!r} has the alias {alias!r}; an alias is a name it had before, as text")
+            raise InvalidOption(
+                f"the job class {name!r} has the alias {alias!r}; an alias is a name it had before, as text"
+            )
         if alias == name:
             raise InvalidOption(f"the job class {name!r} has its own name as an alias; leave it out")
     return names

@@ -66,7 +66,9 @@ def check_names(entry: JobClass) -> None:
     """Refuse a shared limit that has the name of one of the class's own."""
     for limit in entry.options.limits:
         if limit in own_names(entry):
-            raise InvalidOption(f"class {entry.name}: limits names {limit!r}, which is the class's own limit; choose another name")
+            raise InvalidOption(
+                f"class {entry.name}: limits names {limit!r}, which is the class's own limit; choose another name"
+            )
 
 
 def definitions(entry: JobClass) -> Definitions:

@@ -57,7 +57,10 @@ _SCHEDULES: dict[type[ev.ScheduleEvent], tuple[int, str]] = {
     ev.ScheduleOverlapped: (logging.INFO, "did not dispatch: its last job is there still"),
     ev.ScheduleMissed: (logging.WARNING, "has missed ticks"),
     ev.ScheduleFailed: (logging.ERROR, "could not dispatch a tick"),
-    ev.ScheduleOrphaned: (logging.WARNING, "is in no scheduler's code any more and does not run; see rf-jobs schedules"),
+    ev.ScheduleOrphaned: (
+        logging.WARNING,
+        "is in no scheduler's code any more and does not run; see rf-jobs schedules",
+    ),
     ev.ScheduleAdded: (logging.INFO, "was added"),
     ev.ScheduleChanged: (logging.INFO, "was changed"),
     ev.SchedulePaused: (logging.INFO, "was paused"),
@@ -72,7 +75,19 @@ _OTHERS: dict[type[ev.Event], tuple[int, str, str]] = {
 }
 """Level, what is said, and the member that says of what."""
 _SCHEDULE_FIELDS = ("job_id", "lag", "count", "reason", "source")
-_FIELDS = ("delay", "delay_ms", "priority", "parent", "state", "wait", "duration", "reason", "crashes", "stage", "seconds")
+_FIELDS = (
+    "delay",
+    "delay_ms",
+    "priority",
+    "parent",
+    "state",
+    "wait",
+    "duration",
+    "reason",
+    "crashes",
+    "stage",
+    "seconds",
+)
 """Of an event's members, those that are said beside the message."""
 
 

@@ -42,9 +42,9 @@ class JobsSettings:
     offload_above_bytes: Annotated[
         Positive | None, Meta(description="a larger payload goes to the payload store; unset keeps all in the server")
     ] = None
-    offload_path: Annotated[str | None, Meta(description="the payload store: a folder that clients and workers share")] = (
-        None
-    )
+    offload_path: Annotated[
+        str | None, Meta(description="the payload store: a folder that clients and workers share")
+    ] = None
     offload_store: Annotated[
         str | None, Meta(description="another payload store: `module:name` of one, or of a function that makes one")
     ] = None
@@ -108,7 +108,9 @@ class WorkerSettings:
     max_prefetch: Annotated[Count, Meta(description="the most jobs a process buffers")] = 1_000
     sets: Annotated[
         tuple[WorkerSet, ...],
-        Meta(description="queues with processes of their own; what a set leaves out is as here, and queues are theirs alone"),
+        Meta(
+            description="queues with processes of their own; what a set leaves out is as here, and queues are theirs alone"
+        ),
     ] = ()
     max_memory_mb: Annotated[Positive | None, Meta(description="a child above it is replaced")] = None
     max_jobs: Annotated[Positive | None, Meta(description="a child is replaced after so many jobs")] = None

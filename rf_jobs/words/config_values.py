@@ -187,6 +187,7 @@ def _queues(value: tuple[str, ...] | Mapping[str, int]) -> tuple[str, ...] | Map
 _READERS: dict[str, Callable[[object], object]] = {"jobs.worker.sets": read_sets}
 """Settings that have a form of their own."""
 
+
 def _secret_keys(value: tuple[str, ...]) -> tuple[str, ...]:
     parse_keys(value)
     return value

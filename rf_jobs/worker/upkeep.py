@@ -235,7 +235,9 @@ class Caretaker:
         self._parked_from[queue] = start + len(listed) if len(listed) == 200 else 0
         ids = [job_id for job_id, _ in listed]
         found = await self._lifecycle.store.run(self._commands.envelopes(ids)) if ids else []
-        known = {job_id: job_class for job_id, data in zip(ids, found, strict=True) if (job_class := self._served(data))}
+        known = {
+            job_id: job_class for job_id, data in zip(ids, found, strict=True) if (job_class := self._served(data))
+        }
         if known:
             await self._lifecycle.apply(transitions.unpark(self._commands, queue, known))
             self._parked_from[queue] = 0

@@ -50,7 +50,9 @@ def test_the_examples_run(tmp_path: Path, redis_url: str) -> None:
         running = []
         for number, line in enumerate(long_ones()):
             log = tmp_path / f"{number}.log"
-            running.append((stack.enter_context(process(*shlex.split(line), log=log, env=env, cwd=tmp_path)), line, log))
+            running.append(
+                (stack.enter_context(process(*shlex.split(line), log=log, env=env, cwd=tmp_path)), line, log)
+            )
         for block in blocks("sh"):
             lines = [line for line in block.splitlines() if line.split()[1] not in LONG]
             guarded = [f"{line} || test $? = 1" if line.split()[1] in MAY_SAY_NO else line for line in lines]

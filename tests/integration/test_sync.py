@@ -25,7 +25,9 @@ def public(cls: type) -> set[str]:
 
 def test_both_managers_have_the_same_names_and_parameters() -> None:
     ours, theirs = public(sync.QueueManager), public(rf_jobs.QueueManager)
-    assert ours - {"close", "enter"} == theirs - {"aclose", "chain", "prepare"}, "a chain is a running job's, which has a loop"
+    assert ours - {"close", "enter"} == theirs - {"aclose", "chain", "prepare"}, (
+        "a chain is a running job's, which has a loop"
+    )
     for name in theirs - {"aclose", "chain", "connect", "prepare"}:
         parameters = [
             [p.name for p in inspect.signature(getattr(cls, name)).parameters.values()]

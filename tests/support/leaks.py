@@ -12,7 +12,24 @@ from rf_jobs.store.keys import KEYS
 
 SINGLETONS = {key.name for key in KEYS if ":" not in key.name}
 FAMILIES = {key.name.partition(":")[0] for key in KEYS if ":" in key.name}
-EXPIRING = {"bucket", "ended", "failures", "fair", "slots", "starts", "tripped", "mark", "relayed", "scheduler", "worker", "classes", "cancels", "live", "flushed", "result"}
+EXPIRING = {
+    "bucket",
+    "ended",
+    "failures",
+    "fair",
+    "slots",
+    "starts",
+    "tripped",
+    "mark",
+    "relayed",
+    "scheduler",
+    "worker",
+    "classes",
+    "cancels",
+    "live",
+    "flushed",
+    "result",
+}
 """Families whose keys end by themselves; all others last for ever, or as long as a job that the doctor's walk finds."""
 PATIENCE_SECONDS = 2.0
 

@@ -66,10 +66,14 @@ def list_jobs(
 @click.argument("text", required=False)
 @click.option("--class", "job_class", metavar="NAME", help="Only this class: its name, or its last part.")
 @click.option("--tag", help="Only jobs with this tag.")
-@click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in State]), help="Repeat it.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice([state.value for state in State]), help="Repeat it."
+)
 @click.option("--queue", "queue", help="Only this queue.  [default: all]")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
-@click.option("--scan", type=click.IntRange(1), default=10_000, show_default=True, help="Look at no more than about so many jobs.")
+@click.option(
+    "--scan", type=click.IntRange(1), default=10_000, show_default=True, help="Look at no more than about so many jobs."
+)
 @click.option("--payload", is_flag=True, help="Show payloads (they may hold personal data).")
 @common()
 def search_jobs(

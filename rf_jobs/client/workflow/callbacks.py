@@ -46,7 +46,9 @@ def name_of(function: object) -> str:
     """The name under which a worker finds a function again. Raises ``InvalidOption`` for one that it could not find."""
     if not isinstance(function, FunctionType) or not inspect.iscoroutinefunction(function):
         shown = getattr(function, "__qualname__", repr(function))
-        raise InvalidOption(f"callback is {shown}; give a job, or a module-level `async def` function that takes (batch)")
+        raise InvalidOption(
+            f"callback is {shown}; give a job, or a module-level `async def` function that takes (batch)"
+        )
     name, module = function.__qualname__, function.__module__
     is_found = getattr(sys.modules.get(module), name, None) is function
     if not is_found:

@@ -79,7 +79,9 @@ class GroupSender:
     async def _know(self, plan: Plan) -> None:
         """Raise ``JobNotFound`` for parents that are neither in the plan nor in the store."""
         mine = {str(choices.id) for _, choices in plan.jobs} | {str(planned.group.id) for planned in plan.groups}
-        asked = dict.fromkeys(each for _, choices in plan.jobs if choices.extra is not None for each in choices.extra.parents)
+        asked = dict.fromkeys(
+            each for _, choices in plan.jobs if choices.extra is not None for each in choices.extra.parents
+        )
         others = [each for each in asked if each not in mine]
         if not others:
             return
