@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_ARGS ?= -n auto
-CODE := $(wildcard rf_jobs exporters/rf_jobs_exporter tests examples benchmarks grafana deploy docs)
+CODE := $(wildcard rf_jobs exporters/rf_jobs_exporter tests examples benchmarks grafana deploy docs pytest_rf_jobs.py)
 
 # Tools keep what they download or remember in this folder, not in the home directory.
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip

@@ -1,7 +1,17 @@
 """Follow a job live: its states, its progress, its log lines, its failures."""
 
 from examples.here import run
-from rf_jobs import AttemptError, Job, JobContext, LogLine, Progress, QueueManager, StateChanged, WorkerPool
+from rf_jobs import (
+    AttemptError,
+    Cancellation,
+    Job,
+    JobContext,
+    LogLine,
+    Progress,
+    QueueManager,
+    StateChanged,
+    WorkerPool,
+)
 
 
 class Bake(Job, backoff=0.05):
@@ -30,6 +40,8 @@ async def main(manager: QueueManager) -> None:
                     print(update.message, update.fields)
                 case AttemptError():
                     print(f"attempt {update.attempt} failed: {update.message}")
+                case Cancellation():
+                    print(f"somebody cancels it: {update.reason}")
     assert states[-1] == "completed"
     assert [line.attempt for line in await job.logs()] == [1, 2]
 

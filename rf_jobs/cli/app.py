@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from rf_jobs.cli.exits import Exit, exit_code
+from rf_jobs.cli.wording import clean
 from rf_jobs.words.errors import RfJobsError
 
 COMMANDS: dict[str, str] = {
@@ -120,7 +121,7 @@ def report(error: Exception, *, as_json: bool, verbose: bool) -> int:
     if as_json:
         _report_json(str(error), type(error).__name__, code)
     elif not verbose:
-        click.echo(f"{click.style('error:', fg='red')} {error}", err=True)
+        click.echo(f"{click.style('error:', fg='red')} {clean(str(error), lines=True)}", err=True)
     return code
 
 

@@ -152,7 +152,7 @@ class Consumer:
 
     async def lease(self, queue: str, count: int, lease_ms: int) -> list[LeasedJob]:
         """Up to ``count`` jobs, after taking back those whose lease ran out: no worker may serve this queue."""
-        if not 1 <= count <= 1_000:
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 1_000:
             raise InvalidOption(f"pop_batch was asked for {count!r} jobs; ask for 1 to 1000")
         if lease_ms <= 0:
             raise InvalidOption(f"lease is {lease_ms / 1000:g} s; it must be at least a millisecond")

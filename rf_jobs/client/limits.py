@@ -44,6 +44,8 @@ class Limits:
             raise InvalidOption(f"limit {name!r}: give concurrency, rate, or both; to lift one, see reset")
         fields = {} if concurrency is None else {"C": str(at_least_one(concurrency, "concurrency"))}
         if rate is not None:
+            if not isinstance(rate, Rate):
+                raise InvalidOption(f"limit {name!r}: rate is {rate!r}; give a Rate(...)")
             if rate.key is not None:
                 raise InvalidOption(f"limit {name!r}: the rate has the key {rate.key!r}; a key is a class's matter")
             fields |= {"R": str(rate.limit), "P": str(rate.per_ms), "A": rate.algorithm}

@@ -43,8 +43,10 @@ from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.store import limit_calls
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Retention
+from rf_jobs.words import options as checks
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
+from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.ids import queue_name
 from rf_jobs.words.timing import Duration, millis, seconds
@@ -187,7 +189,10 @@ class QueueManager(Steering):
         known, an id that another client takes in that moment) refuses that job alone: the error says which were enqueued. A ``BackendError`` in the middle may leave the first of them enqueued; sent again under the
         same ids they are not doubled.
         """
-        asked = [job.take() if isinstance(job, Pending) else Pending[Any](self, job).take() for job in jobs]
+        asked = [
+            job.take() if isinstance(job, Pending) else Pending[Any](self, job).take()
+            for job in checks.several(jobs, "jobs")
+        ]
         return await self._dispatcher.send_many(asked) if asked else []
 
     def prepare(self, job: Job, choices: Choices) -> Dispatching:
@@ -227,7 +232,7 @@ class QueueManager(Steering):
     async def job_logs(self, job_id: UUID | str, *, after: int = 0) -> list[LogLine]:
         """The lines that the job wrote with ``ctx.log``, over all attempts, as far as they are kept (``log_lines``,
         ``log_bytes``); only those with a number above ``after``. Raises ``JobNotFound``."""
-        return await self.inspector.log(as_job_id(job_id), after)
+        return await self.inspector.log(as_job_id(job_id), checks.at_least(after, 0, "after"))
 
     def watch(self, job_id: UUID | str) -> AsyncGenerator[JobUpdate]:
         """Follow a job: what is kept of it, then each change as it happens, until the job is over.
@@ -250,6 +255,10 @@ class QueueManager(Steering):
 
     async def unique_holder(self, pending: Pending[Any]) -> UUID | None:
         """Which job holds the unique lock that this dispatch would ask for; None where it is free. Sends nothing."""
+        if not isinstance(pending, Pending):
+            raise InvalidOption(
+                f"unique_holder got {pending!r}; give a builder, such as manager.dispatch(job).unique_for(60)"
+            )
         job, choices = pending.take()
         digest = digest_for(job, choices.extra, self.protection.keyring)
         holder = await self.store.run(limit_calls.lock_holder(self.store.commands, digest))
@@ -280,6 +289,7 @@ class QueueManager(Steering):
 
     async def batches(self, offset: int = 0, limit: int = 50) -> list[BatchRecord]:
         """A page of the batches and chains that are known, the newest first."""
+        checks.page(offset, limit)
         return await list_batches(self.store, offset, limit)
 
 

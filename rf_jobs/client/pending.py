@@ -11,6 +11,7 @@ from uuid import UUID
 
 from rf_jobs.client.extra import Extra, UniqueChoice, checked_unique
 from rf_jobs.client.handle import JobHandle
+from rf_jobs.model import limits as terms
 from rf_jobs.model.job import Job
 from rf_jobs.store.options import Slot
 from rf_jobs.words import options as checks
@@ -165,6 +166,8 @@ class Pending(Generic[R]):
         or ``debounce``: replace it and run ``window`` after the last of them, at most ``max_wait`` after the first.
         """
         checked_unique(window, until, on_conflict, max_wait)
+        by = checks.several(by, "by")
+        terms.check_unique_by(type(self._job), by)
         extra = self._choices.more()
         extra.unique = UniqueChoice(window, until, on_conflict, tuple(by), max_wait)
         return self

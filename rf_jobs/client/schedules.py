@@ -12,7 +12,8 @@ from rf_jobs.core.schedules import Firing, ScheduleInfo, ScheduleReader
 from rf_jobs.model.job import Job
 from rf_jobs.model.schedule import Definition, ScheduleOptions, encode, named, revision, timing
 from rf_jobs.store.schedule_calls import Put, ScheduleCalls, Tick
-from rf_jobs.words.errors import InvalidOption, SchedulerError
+from rf_jobs.words import options as checks
+from rf_jobs.words.errors import SchedulerError
 from rf_jobs.words.ids import new_id
 from rf_jobs.words.timing import Duration, now_ms
 
@@ -74,10 +75,7 @@ class Schedules:
 
     async def list(self, offset: int = 0, limit: int = 100) -> Page:
         """A page of schedules, the next to run first; those that do not run come last."""
-        if offset < 0 or limit < 1:
-            raise InvalidOption(
-                f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
-            )
+        checks.page(offset, limit)
         return await self.reader.page(offset, limit)
 
     async def count(self) -> int:

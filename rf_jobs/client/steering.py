@@ -131,8 +131,11 @@ class Steering:
     ) -> SearchResult:  # fmt: skip
         """The first ``limit`` jobs that fit all that is given: ``text`` is part of the id, the payload (what is sealed is not
         read) or the last error. Looks at no more than about ``scan`` jobs, and says whether those were all."""
-        if limit < 1 or scan < 1:
-            raise InvalidOption(f"limit is {limit!r} and scan is {scan!r}; both must be at least 1")
+        checks.at_least(limit, 1, "limit")
+        checks.at_least(scan, 1, "scan")
+        for what, value in (("tag", tag), ("text", text)):
+            if value is not None:
+                checks.text(value, what)
         wanted = Wanted(
             queue_name(queue) if queue else None, _states(states) or tuple(State),
             None if job_class is None else _class_name(job_class), tag, text,
@@ -144,6 +147,7 @@ class Steering:
     async def cancel(self, job_id: UUID | str, reason: str = "") -> bool:
         """Cancel a job that waits, or ask the worker that runs it to stop it (it then ends as cancelled, unless it
         ends by itself first). Answers False where it was over already. Raises ``JobNotFound``."""
+        reason = checks.text(reason, "reason")
         record = await self.inspector.job(as_job_id(job_id))
         transition = transitions.cancel(
             self.store.commands, str(record.id), record.queue, record.job_class, reason or "cancelled", self.retention
@@ -175,11 +179,8 @@ class Steering:
         self, queue: str | None = None, offset: int = 0, limit: int = 50, filters: Filters | None = None
     ) -> list[JobRecord]:
         """A page of dead letters, newest first within a queue. ``queue`` and ``filters.queue`` mean the same."""
-        if offset < 0 or limit < 1:
-            raise InvalidOption(
-                f"offset is {offset!r} and limit is {limit!r}; give an offset from 0 and a limit from 1"
-            )
-        wanted = filters or Filters()
+        checks.page(offset, limit)
+        wanted = _filters(filters)
         if queue and wanted.queue not in (None, queue):
             raise InvalidOption(f"queue is {queue!r} and filters.queue is {wanted.queue!r}; give one of them")
         name = queue or wanted.queue
@@ -191,7 +192,7 @@ class Steering:
 
     async def retry_all_failed(self, filters: Filters | None = None) -> int:
         """Replay all dead letters that fit; answers how many."""
-        return await self._dead.revive_all(filters or Filters())
+        return await self._dead.revive_all(_filters(filters))
 
     async def forget_failed(self, job_id: UUID | str) -> bool:
         """Remove one dead letter for good. Answers False where it is none. Raises ``JobNotFound``."""
@@ -199,7 +200,7 @@ class Steering:
 
     async def purge_failed(self, older_than: Duration, filters: Filters | None = None) -> int:
         """Remove dead letters that died longer ago than this; answers how many."""
-        return await self._dead.purge(seconds(older_than, "older_than"), filters or Filters())
+        return await self._dead.purge(seconds(older_than, "older_than"), _filters(filters))
 
     async def sweep_payloads(self) -> int:
         """Remove offloaded payloads whose jobs are gone or will never run again; answers how many. Workers do so by
@@ -207,9 +208,15 @@ class Steering:
         return await self.offload.sweep()
 
 
+def _filters(given: Filters | None) -> Filters:
+    if given is not None and not isinstance(given, Filters):
+        raise InvalidOption(f"filters is {given!r}; give Filters(queue=...), or None for all")
+    return given or Filters()
+
+
 def _states(given: Iterable[State | str]) -> tuple[State, ...]:
     try:
-        return tuple(State(state) for state in given)
+        return tuple(State(state) for state in checks.several(given, "states"))
     except ValueError as error:
         raise InvalidOption(f"{error}; states are {', '.join(State)}") from None
 
@@ -219,7 +226,7 @@ def _class_name(job_class: type | str) -> str:
     name = entry.name if entry is not None else job_class
     if not isinstance(name, str) or not name:
         raise InvalidOption(f"job class is {job_class!r}; give a job class, or its name")
-    return name
+    return checks.text(name, "job class")
 
 
 def _class_scopes(job_class: type | str) -> list[str]:

@@ -98,10 +98,10 @@ class Explainer:
 
     async def _over(self, case: _Case) -> list[Reason]:
         record = case.record
-        at = f" at {record.finished_at:%Y-%m-%d %H:%M:%S} UTC" if record.finished_at is not None else ""
+        at = f"{record.finished_at:%Y-%m-%d %H:%M:%S} UTC" if record.finished_at is not None else "some time"
         why = f": {record.reason}" if record.reason else ""
         hint = "; replay it with retry_failed" if record.state == State.DEAD else ""
-        return [Reason("over", f"it is {record.state} since{at or ' some time'}{why}{hint}")]
+        return [Reason("over", f"it is {record.state} since {at}{why}{hint}")]
 
     async def _running(self, case: _Case) -> list[Reason]:
         score = await self._store.run(self._commands.score(State.RUNNING, case.record.queue, case.id))

@@ -17,6 +17,7 @@ from rf_jobs.core.cancellations import STOPPED, Cancellation, stage_of
 from rf_jobs.model import codec, envelope
 from rf_jobs.model.catalog import Catalog
 from rf_jobs.model.envelope import Envelope
+from rf_jobs.words.states import FINAL
 from rf_jobs.words.timing import from_ms, now_ms
 
 FIRST_MS = round(datetime(1, 1, 2, tzinfo=UTC).timestamp() * 1000)
@@ -337,15 +338,19 @@ def _payload(letter: Envelope) -> Any:
 
 
 def _timeline(letter: Envelope | None, meta: Mapping[str, str], state: str, kept: list[bytes]) -> list[Moment]:
-    """Plain moments follow from the times that are stored anyway; only what is not plain was written down."""
+    """Plain moments follow from the times that are stored anyway; only what is not plain was written down, in order."""
     moments = [Moment(_time(letter.at), "dispatched", letter.queue)] if letter else []
     moments += [_noted(line) for line in kept]
     if "epoch" in meta and not any(known.event == "started" and known.at == _time(meta["epoch"]) for known in moments):
-        moments.append(Moment(_time(meta["epoch"]), "started", f"attempt {max(whole(meta.get('attempt', '1')), 1)}"))
+        start = Moment(_time(meta["epoch"]), "started", f"attempt {max(whole(meta.get('attempt', '1')), 1)}")
+        # Within one millisecond: after what ended the attempt before, before what ended this one.
+        at = len(moments)
+        while at and (moments[at - 1].at, moments[at - 1].event in FINAL) > (start.at, False):
+            at -= 1
+        moments.insert(at, start)
     if "finished" in meta and state in ("completed", "cancelled", "expired"):
         moments.append(Moment(_time(meta["finished"]), state, meta.get("reason", "")))
-    order = {"dispatched": 0, "started": 1}
-    return sorted(moments, key=lambda m: (m.at, order.get(m.event, 2)))
+    return sorted(moments, key=lambda moment: moment.at)
 
 
 def _noted(line: bytes) -> Moment:

@@ -35,6 +35,7 @@ class IterableJob(Job, abstract=True):
         def items(self, cursor: Any) -> AsyncIterator[tuple[Any, Any]]:
             """Yield pairs: a cursor (JSON), and an item. ``cursor`` is None for the first run, else that of the last item
             that is done: go on behind it."""
+            raise NotImplementedError
 
         def each(self, ctx: JobContext, item: Any) -> Any:
             """Do one item. ``async def`` runs on the event loop, ``def`` in a thread."""
@@ -94,12 +95,14 @@ class _Run:
         self._job = job
         self._ctx = ctx
         self._resumes = ctx.state is not None
-        state = ctx.state if self._resumes else {"cursor": None, "done": 0}
+        start: dict[str, Any] = {"cursor": None, "done": 0}
+        state = ctx.state if self._resumes else start
         if not isinstance(state, dict) or state.keys() != {"cursor", "done"}:
             raise InvalidOption(
                 f"the checkpoint of job {ctx.id} is {str(state)[:100]!r}, which no IterableJob wrote; dispatch it again"
             )
-        self._cursor, self._done = state["cursor"], state["done"]
+        self._cursor: Any = state["cursor"]
+        self._done: int = state["done"]
         self._saved = self._done
         self._saved_at = self._began = mono()
         self._every, every = job.checkpoint_after()

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from rf_jobs.model.sealing import Sealing, sealing_of
+from rf_jobs.words import options as checks
 from rf_jobs.words.errors import InvalidOption, UnknownJobClass
 from rf_jobs.words.options import JobOptions, Many
 
@@ -65,7 +66,7 @@ def describe(
 ) -> JobClass:
     """The facts about ``cls``, a subclass of ``base``. Raises ``InvalidOption`` for aliases that can't be."""
     handle = inspect.getattr_static(cls, "handle")
-    name = name or f"{cls.__module__}:{cls.__qualname__}"
+    name = checks.text(name or f"{cls.__module__}:{cls.__qualname__}", f"name of class {cls.__qualname__}")
     return JobClass(
         name=name,
         type=cls,

@@ -5,6 +5,7 @@ A limit is referred to by its name, or ``name/key``. A class's own: ``<class>`` 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -26,12 +27,26 @@ def check(cls: type[Any], options: JobOptions, fields: list[str]) -> None:
         **{f"unique_by[{at}]": name for at, name in enumerate(options.unique_by)},
     }
     for what, name in named.items():
-        if name is not None and name not in fields and not isinstance(getattr(cls, name, None), property):
+        if name is not None and not _says(cls, fields, name):
             raise InvalidOption(
                 f"class {cls.__qualname__}: {what} is {name!r}, which is no field or property of it; it has {', '.join(fields) or 'none'}"
             )
     if options.concurrency_key is not None and options.concurrency is None:
         raise InvalidOption(f"class {cls.__qualname__} has a concurrency_key, but no concurrency")
+
+
+def check_unique_by(cls: type[Any], names: list[Any]) -> None:
+    """Refuse what a dispatch says of uniqueness and what the class does not have."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    for name in names:
+        if not _says(cls, fields, name):
+            raise InvalidOption(
+                f"by is {name!r}, which is no field or property of {cls.__qualname__}; it has {', '.join(fields) or 'none'}"
+            )
+
+
+def _says(cls: type[Any], fields: list[str], name: object) -> bool:
+    return isinstance(name, str) and (name in fields or isinstance(getattr(cls, name, None), property))
 
 
 def links_of(entry: JobClass, job: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from rf_jobs.words.backoff import BackoffLike, policy
 from rf_jobs.words.errors import InvalidOption
@@ -29,6 +29,7 @@ MAX_TAGS = 32
 MAX_MANY = 1000
 MAX_MANY_WAIT_SECONDS = 60.0
 Exceptions = tuple[type[BaseException], ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,33 @@ def options_from(keywords: dict[str, object], class_name: str) -> JobOptions:
         return JobOptions(**keywords)  # type: ignore[arg-type]
     except InvalidOption as error:
         raise InvalidOption(f"class {class_name}: {error}") from None
+
+
+def at_least(value: object, least: int, what: str) -> int:
+    """A whole number from ``least`` on."""
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63:
+        return value
+    raise InvalidOption(f"{what} is {value!r}; it must be a whole number from {least}")
+
+
+def page(offset: object, limit: object) -> None:
+    """Which part of a list is asked for."""
+    at_least(offset, 0, "offset")
+    at_least(limit, 1, "limit")
+
+
+def text(value: object, what: str) -> str:
+    """A text that can be written: half a character can't."""
+    if isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value):
+        return value
+    raise InvalidOption(f"{what} is {value!r}; give a text")
+
+
+def several(given: Iterable[T], what: str) -> list[T]:
+    """What was given one after the other."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidOption(f"{what} is {given!r}; give a sequence")
+    return list(given)
 
 
 def attempts(value: object) -> int:

@@ -193,7 +193,7 @@ def _merged(settings: WorkerSettings, options: WorkerOptions) -> WorkerSettings:
     result = replace(settings, **changes)
     try:
         msgspec.convert(msgspec.to_builtins(result), WorkerSettings)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, TypeError, UnicodeEncodeError) as error:
         raise ConfigError(f"worker option: {error}") from None
     return result
 

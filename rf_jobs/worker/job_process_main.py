@@ -86,17 +86,17 @@ class WireReports:
         self._sent = -PAUSE_SECONDS
         self._newest: Progress | None = None
 
-    def write(self, _: JobContext, line: bytes) -> None:
+    def write(self, ctx: JobContext, line: bytes) -> None:
         """Pass a line on."""
         self._wire.send(Said(line.decode()))
 
-    def progress(self, _: JobContext, progress: Progress) -> None:
+    def progress(self, ctx: JobContext, progress: Progress) -> None:
         """Pass it on, or keep it until it is superseded, or the handler ends."""
         self._newest = progress
         if mono() - self._sent >= PAUSE_SECONDS:
             self._send()
 
-    async def settle(self, _: JobContext) -> None:
+    async def settle(self, ctx: JobContext) -> None:
         """Pass on what was kept."""
         self._send()
 

@@ -72,7 +72,7 @@ class Supervisor:
         self._page: Page | None = None
         self._children = 0
         """How many were started so far."""
-        self._ends = dict.fromkeys(END_REASONS, 0)
+        self._ends: dict[str, int] = dict.fromkeys(END_REASONS, 0)
         self._ever_ran = False
         self._fatal: RfJobsError | None = None
         self._signals = 0

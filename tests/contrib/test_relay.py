@@ -6,7 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ class DiesBeforeItsCommit:
         self.name = source.name
 
     @asynccontextmanager
-    async def take(self, limit: int) -> AsyncIterator[Haul]:
+    async def take(self, limit: int) -> AsyncGenerator[Haul, None]:
         async with self._source.take(limit) as haul:
             yield haul
             raise ConnectionResetError("the relay is dead")

@@ -116,3 +116,21 @@ def test_move(run: Run, job: UUID) -> None:
     assert run("jobs", "move", str(job), "--now", "--delay", "5s")[0] == 2
     assert run("jobs", "cancel", str(job))[0] == 0
     assert run("jobs", "move", str(job), "--now")[0] == 1
+
+
+def test_a_batch_that_is_not_known(run: Run) -> None:
+    for verb in ("show", "cancel", "retry"):
+        code, text = run("batches", verb, "01a21975-0000-7000-8000-000000000000")
+        assert code == 4, (verb, text)
+        assert "no batch 01a21975" in text
+
+
+def test_what_others_wrote_does_not_steer_the_terminal(run: Run, redis_url: str) -> None:
+    code, text = run("pause", "--class", "a\x1b]0;b\x07")
+    assert (code, text) == (0, "class a\\x1b]0;b\\x07: paused\n")
+    with QueueManager(redis_url) as manager:
+        job = manager.dispatch(Note(what="x")).delay(100).sync()
+        manager.cancel(job, "a\x1b]0;b\x07\rc")
+    code, text = run("jobs", "wait", str(job))
+    assert code == 1
+    assert "a\\x1b]0;b\\x07\\rc" in text

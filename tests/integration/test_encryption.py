@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +49,7 @@ CONFIG = WorkerConfig(queues=[QUEUE], lease=1, sleep=0.2)
 
 
 @asynccontextmanager
-async def working(target: Settings) -> AsyncIterator[QueueManager]:
+async def working(target: Settings) -> AsyncGenerator[QueueManager]:
     async with QueueManager(target) as manager, WorkerPool(CONFIG, manager):
         yield manager
 
@@ -338,12 +338,13 @@ async def test_what_errors_quote_is_masked_in_logs_too(redis_url: str, caplog: p
 
 async def test_a_refused_payload_is_not_quoted(redis_url: str) -> None:
     wrong: Any = {"number": 1, "name": [CANARY]}
+    worse: dict[str, Any] = {"number": "one", "name": "x"}
     async with QueueManager(settings(redis_url, K1)) as manager:
         with pytest.raises(Exception, match=r"field 'name.*not shown") as caught:
             await manager.dispatch(Patient(**wrong))
         assert hides("".join(traceback.format_exception(caught.value)))
         with pytest.raises(Exception, match=r"field 'number': expected `int`"):
-            await manager.dispatch(Patient(**{**wrong, "number": "one", "name": "x"}))
+            await manager.dispatch(Patient(**worse))
 
 
 async def test_a_blocking_dispatch_seals_too(redis_url: str) -> None:

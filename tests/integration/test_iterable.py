@@ -189,21 +189,31 @@ async def test_a_checkpoint_of_another_kind(manager: QueueManager, tmp_path: Pat
 
 
 def test_a_class_that_lacks_something_is_refused() -> None:
-    with pytest.raises(InvalidOption, match=r"has no items\(self, cursor\) that is `async def` and yields"):
-
+    def no_items() -> type[Job]:
         class NoItems(IterableJob):
             async def each(self, ctx: JobContext, item: int) -> None: ...
 
-    with pytest.raises(InvalidOption, match=r"has no each\(self, ctx, item\); define it"):
+        return NoItems
 
+    def no_each() -> type[Job]:
         class NoEach(IterableJob):
             async def items(self, cursor: int | None) -> AsyncIterator[tuple[int, int]]:
                 yield 1, 1
 
-    with pytest.raises(InvalidOption, match="has a field 'items', which is the name of a method"):
+        return NoEach
 
+    def shadows() -> type[Job]:
         class Shadows(IterableJob, abstract=True):
             items: list[int]  # type: ignore[assignment]
+
+        return Shadows
+
+    with pytest.raises(InvalidOption, match=r"has no items\(self, cursor\) that is `async def` and yields"):
+        no_items()
+    with pytest.raises(InvalidOption, match=r"has no each\(self, ctx, item\); define it"):
+        no_each()
+    with pytest.raises(InvalidOption, match="has a field 'items', which is the name of a method"):
+        shadows()
 
 
 async def test_a_job_can_be_tested_without_a_server(tmp_path: Path) -> None:

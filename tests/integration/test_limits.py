@@ -297,18 +297,25 @@ async def test_bad_input(manager: QueueManager) -> None:
         manager.dispatch(Note(what="x")).rate_limit("a", 1, 1, on_limit="explode")  # type: ignore[arg-type]
     with pytest.raises(InvalidOption, match="a limit"):
         manager.dispatch(Note(what="x")).rate_limit("a b", 1, 1)
-    with pytest.raises(InvalidOption, match="no field"):
 
+    def lost() -> type[Job]:
         class Lost(Job, concurrency=1, concurrency_key="tenant"):
             async def handle(self, ctx: JobContext) -> None: ...
 
-    with pytest.raises(InvalidOption, match="no concurrency"):
+        return Lost
 
+    def half() -> type[Job]:
         class Half(Job, concurrency_key="tenant"):
             tenant: str
 
             async def handle(self, ctx: JobContext) -> None: ...
 
+        return Half
+
+    with pytest.raises(InvalidOption, match="no field"):
+        lost()
+    with pytest.raises(InvalidOption, match="no concurrency"):
+        half()
     with pytest.raises(InvalidOption, match="give a Rate"):
 
         class Wrong(Job, rate=5):  # type: ignore[arg-type]

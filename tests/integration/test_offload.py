@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +102,7 @@ def offloading(redis_url: str, folder: Path | None, *keys: str, grace: float = 0
 
 
 @asynccontextmanager
-async def working(target: Settings, **options: Any) -> AsyncIterator[QueueManager]:
+async def working(target: Settings, **options: Any) -> AsyncGenerator[QueueManager]:
     async with QueueManager(target, **options) as manager, WorkerPool(CONFIG, manager):
         yield manager
 

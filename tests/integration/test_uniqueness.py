@@ -199,10 +199,15 @@ def test_bad_input() -> None:
         window = bad.pop("window")
         with pytest.raises(InvalidOption):
             manager.dispatch(Note(what="x")).unique_for(window, **bad)  # type: ignore[arg-type]
-    with pytest.raises(InvalidOption, match="unique_by"):
 
+    def bad_class() -> type[Job]:
         class Bad(Job, unique_for=60, unique_by=("nothing",)):
             async def handle(self, ctx: JobContext) -> None: ...
+
+        return Bad
+
+    with pytest.raises(InvalidOption, match="unique_by"):
+        bad_class()
 
 
 async def _count(number: int) -> bool:

@@ -58,6 +58,8 @@ def told(updates: list[JobUpdate]) -> list[Any]:
                 gist.append((update.state, update.attempt))
             case LogLine() | AttemptError():
                 gist.append(update.message)
+            case _:
+                pass
     return gist
 
 
@@ -189,6 +191,7 @@ async def test_many_watchers_of_one_job_share_a_connection(manager: QueueManager
         counts = await manager.store.client.execute_command(
             "PUBSUB", "NUMSUB", manager.store.keys.of("live", str(job_id))
         )
+        assert counts is not None
         return bool(counts[1] == 1)
 
     await until(listening, "one connection listens")

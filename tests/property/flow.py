@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
@@ -37,7 +37,7 @@ EVENTS = ("then", "catch", "finally")
 
 
 @contextmanager
-def bounded(steps: int, chunk: int) -> Iterator[None]:
+def bounded(steps: int, chunk: int) -> Generator[None]:
     """All scripts that this process sends meanwhile do so little at once, and leave the rest to the outbox."""
     read = scripts._read
 

@@ -84,13 +84,18 @@ def server() -> Generator[Postgres]:
     try:
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        who: dict[str, int] = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid}
-        _initialise(folder, who)
+        _initialise(folder, user)
         port = _free_port()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                _command(folder, port), cwd=folder, stdout=log, stderr=log, extra_groups=[] if who else None, **who
-            )  # type: ignore[call-overload]
+                _command(folder, port),
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                user=None if user is None else user.pw_uid,
+                group=None if user is None else user.pw_gid,
+                extra_groups=None if user is None else [],
+            )
         try:
             running = Postgres(port, folder)
             wait_until(lambda: _answers(running, process), "PostgreSQL answers")
@@ -102,14 +107,21 @@ def server() -> Generator[Postgres]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _initialise(folder: Path, who: dict[str, int]) -> None:
+def _initialise(folder: Path, user: pwd.struct_passwd | None) -> None:
     command = [
         binary("initdb"), "--pgdata", str(folder / "data"), "--username", "tester", "--auth", "trust", "--no-sync",
         "--no-locale", "--encoding", "UTF8",
     ]  # fmt: skip
     subprocess.run(
-        command, cwd=folder, check=True, capture_output=True, timeout=60, extra_groups=[] if who else None, **who
-    )  # type: ignore[call-overload]
+        command,
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        timeout=60,
+        user=None if user is None else user.pw_uid,
+        group=None if user is None else user.pw_gid,
+        extra_groups=None if user is None else [],
+    )
 
 
 def _command(folder: Path, port: int) -> Sequence[str]:

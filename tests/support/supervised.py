@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -167,7 +167,7 @@ def deploy(folder: Path, version: str, *, before: str = "") -> None:
 
 
 @asynccontextmanager
-async def never_fewer_slots(manager: QueueManager, slots: int) -> AsyncIterator[None]:
+async def never_fewer_slots(manager: QueueManager, slots: int) -> AsyncGenerator[None]:
     """Fails if at any look within the block the workers that take jobs have fewer slots."""
     seen: list[int] = []
 

@@ -193,6 +193,7 @@ def test_start_and_until_bound_the_ticks() -> None:
         "s", expression="0 * * * *", start_ms=ms("2026-01-01T05:00:00"), until_ms=ms("2026-01-01T06:00:00")
     )
     first = table.after(0)
+    assert first is not None
     assert first == ms("2026-01-01T05:00:00")
     assert table.after(first) == ms("2026-01-01T06:00:00")
     assert table.after(ms("2026-01-01T06:00:00")) is None

@@ -289,8 +289,11 @@ def test_what_a_class_says() -> None:
     assert Quiet.__job_class__.sealing == Sealing("Quiet", ("name", "born"))
     assert Silent.__job_class__.sealing == Sealing("Silent", ())
     assert Open.__job_class__.sealing is None
-    assert Silent.__job_class__.sealing.whole
-    assert not Quiet.__job_class__.sealing.whole
+    silent, quiet = Silent.__job_class__.sealing, Quiet.__job_class__.sealing
+    assert silent is not None
+    assert silent.whole
+    assert quiet is not None
+    assert not quiet.whole
 
 
 def test_repr_masks() -> None:

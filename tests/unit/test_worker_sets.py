@@ -118,7 +118,7 @@ def test_queues_beside_sets_belong_to_nobody(folder: Path, origin: str) -> None:
         "environ": {"RF_JOBS_WORKER_SETS": "mail: queues=emails", "RF_JOBS_WORKER_QUEUES": "a"},
         "overrides": {"jobs.worker.sets": "mail: queues=emails", "jobs.worker.queues": "a"},
     }
-    given = {"environ": {}, origin: both[origin]}
+    given: dict[str, Any] = {"environ": {}, origin: both[origin]}
     with pytest.raises(
         ConfigError, match=r"both jobs\.worker\.queues \(from .*\) and jobs\.worker\.sets \(from .*leave one"
     ):

@@ -9,6 +9,7 @@ import click
 
 from rf_jobs.cli import output
 from rf_jobs.cli.session import Session, known_queue
+from rf_jobs.cli.wording import clean
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.words.errors import InvalidOption
 
@@ -46,5 +47,5 @@ def each(session: Session, targets: Targets, acts: Mapping[str, Act], word: str,
         )
         return
     for kind, name, new in changed:
-        shown = name if kind == "queues" else f"{'class' if kind == 'classes' else 'tag'} {name}"
+        shown = name if kind == "queues" else f"{'class' if kind == 'classes' else 'tag'} {clean(name)}"
         click.echo(f"{shown}: {word}" if new else f"{shown}: was {word} already")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol, Self
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from rf_jobs.client.pending import Pending
 from rf_jobs.client.workflow.callbacks import Callback, job_of, name_of
 from rf_jobs.client.workflow.records import BatchProgress
 from rf_jobs.model.job import Job
+from rf_jobs.words import options as checks
 from rf_jobs.words.errors import InvalidOption
 from rf_jobs.words.ids import job_id, new_id
 from rf_jobs.words.timing import Duration
@@ -32,6 +33,12 @@ class Sends(Protocol):
     def batch(self, batch_id: UUID | str) -> Follows: ...
 
 
+class Finds(Protocol):
+    """Answers with the process's default manager."""
+
+    def __call__(self) -> Sends: ...
+
+
 def _no_default() -> Sends:
     raise InvalidOption("there is no default manager; give one: dispatch(manager)")
 
@@ -40,7 +47,7 @@ class JobGroup:
     """What batches and chains share."""
 
     kind = ""
-    find_default: ClassVar[Callable[[], Sends]] = staticmethod(_no_default)
+    find_default: ClassVar[Finds] = staticmethod(_no_default)
     """The process's default manager; ``client/queue.py`` says which that is."""
 
     def __init__(self) -> None:
@@ -53,7 +60,7 @@ class JobGroup:
 
     def name(self, name: str) -> Self:
         """What people know it by."""
-        if not isinstance(name, str) or len(name) > MAX_NAME:
+        if len(checks.text(name, "name")) > MAX_NAME:
             raise InvalidOption(f"name is {name!r}; give a text of at most {MAX_NAME} characters")
         self.label = name
         return self
@@ -90,6 +97,10 @@ class JobGroup:
         within a quarter of an hour; after that it has ended as failed (``BatchClosed``).
         """
         if manager is not None:
+            if not hasattr(manager, "send_group"):
+                raise InvalidOption(
+                    f"dispatch got {manager!r}; give a QueueManager, or nothing for the process's default"
+                )
             self._manager = manager
         return await self._sender().send_group(self)
 
@@ -129,7 +140,7 @@ class Batch(JobGroup):
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         super().__init__()
-        self.members: list[Member] = [checked(member) for member in members]
+        self.members: list[Member] = [checked(member) for member in checks.several(members, "members")]
 
     def add(self, *members: Member) -> Self:
         """More members, before it is dispatched; see ``BatchHandle.add`` for later."""
@@ -159,7 +170,7 @@ class Chain(JobGroup):
 
     def __init__(self, steps: Iterable[Member] = ()) -> None:
         super().__init__()
-        self.members: list[Member] = [checked(step) for step in steps]
+        self.members: list[Member] = [checked(step) for step in checks.several(steps, "steps")]
 
     def then(self, step: Member) -> Self:
         """The next step."""

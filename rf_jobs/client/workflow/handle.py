@@ -21,6 +21,7 @@ from rf_jobs.core.records import JobRecord
 from rf_jobs.model.job import Job
 from rf_jobs.store import batch_calls
 from rf_jobs.store.redis import AsyncStore
+from rf_jobs.words import options as checks
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound
 from rf_jobs.words.states import State
 from rf_jobs.words.timing import Duration, seconds
@@ -85,8 +86,9 @@ class BatchHandle:
     async def cancel(self, reason: str = "") -> bool:
         """Cancel what waits, and ask what runs to stop. ``then`` and ``catch`` are not called, ``finally`` is. Answers False
         where it was over."""
+        reason = checks.text(reason, "reason") or "batch cancelled"
         await self.record()
-        transition = transitions.stop_batch(self._lifecycle.store.commands, str(self.id), reason or "batch cancelled")
+        transition = transitions.stop_batch(self._lifecycle.store.commands, str(self.id), reason)
         return await self._lifecycle.apply(transition)
 
     async def wait(self, timeout: Duration | None = None) -> str:
@@ -100,6 +102,7 @@ class BatchHandle:
 
     async def failed_jobs(self) -> list[JobRecord]:
         """Members that did not complete, those of inner groups among them."""
+        await self.record()
         found: list[JobRecord] = []
         groups = [str(self.id)]
         commands = self._lifecycle.store.commands

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import connection
 
-import rf_jobs.contrib.django.standalone  # noqa: F401 (for InProcess)
 from rf_jobs import Job, JobContext
+from rf_jobs.contrib.django import standalone as standalone  # noqa: PLC0414 (for InProcess)
 from tests.contrib.site.models import Order
 
 
