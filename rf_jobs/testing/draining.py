@@ -241,7 +241,7 @@ class _Drain:
     async def aclose(self) -> None:
         """Stop the workers, and listen no more."""
         for pool in self._pools:
-            await pool.shutdown()
+            await pool.shutdown(0)  # what still runs, since the time is up, is handed back
         for end in self._subscriptions:
             end()
 

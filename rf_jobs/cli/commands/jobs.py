@@ -14,7 +14,7 @@ from rf_jobs.cli.commands._moving import move_job
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
-from rf_jobs.cli.wording import number
+from rf_jobs.cli.wording import clean, number
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.steering import CLEARED
 from rf_jobs.core.cancellations import TOO_LATE
@@ -279,7 +279,7 @@ async def wait_and_tell(manager: QueueManager, session: Session, job_id: str, ti
             {"id": job_id, "state": state, "result": result, "error": None if failure is None else str(failure)}
         )
     elif failure is not None:
-        click.echo(str(failure), err=True)
+        click.echo(clean(str(failure), lines=True), err=True)
     else:
         click.echo(_records.as_json(result, indent=True))
     return Exit.OK if failure is None else Exit.NO
