@@ -25,7 +25,7 @@ class Wanted:
     text: str | None = None
     """Part of the id, of the payload as it lies there (what is sealed is not read), or of the last error."""
 
-    def fits(self, job_id: str, letter: Envelope | None) -> bool:
+    def fits(self, letter: Envelope | None) -> bool:
         """By what the envelope says; the text may still be in the error."""
         if letter is None:
             return self.job_class is None and self.tag is None
@@ -73,7 +73,7 @@ class Searcher:
             scanned += len(ids)
             data = await self._store.run(self._store.commands.envelopes(ids))
             letters = {job_id: envelope.readable(each) for job_id, each in zip(ids, data, strict=True) if each}
-            fitting = [job_id for job_id, letter in letters.items() if wanted.fits(job_id, letter)]
+            fitting = [job_id for job_id, letter in letters.items() if wanted.fits(letter)]
             for record in await self._inspector.records(fitting, queue):
                 if wanted.says(record, letters[str(record.id)]):
                     found.append(record)

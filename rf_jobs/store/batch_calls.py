@@ -60,11 +60,6 @@ def failed_ids(commands: Commands, batch: str) -> Call[list[str]]:
     return Call("read", ("SMEMBERS", commands.keys.of("failed", batch)), lambda r: sorted(texts(list(r))))
 
 
-def pending_ids(commands: Commands, batch: str, most: int) -> Call[list[str]]:
-    """Some of the members that have not ended."""
-    return Call("read", ("SRANDMEMBER", commands.keys.of("pending", batch), most), lambda r: sorted(texts(r)))
-
-
 def open_count(commands: Commands) -> Call[int]:
     """How many batches and chains are not over."""
     return Call("read", ("ZCARD", commands.keys.of("batches", "open")), int)

@@ -168,7 +168,7 @@ class Commands(Reads):
 
     def move(self, job_id: str, queue: str, what: str, value: str) -> Call[tuple[str, bool]]:
         """Another ``priority`` or ``due`` time. Answers with the state it was in and whether that was done."""
-        return Call("admin", (job_id, queue, what, value), lambda r: (text(r[0]), bool(r[1])), "move", 2)
+        return Call("admin", (job_id, queue, what, value), lambda r: (text(r[0]), bool(r[1])), "move")
 
     def pause(self, queue: str, on: bool) -> Call[bool]:
         return Call("admin", (queue, "1" if on else "0"), bool, "pause")

@@ -16,7 +16,7 @@ _MOVING = ("limits", "links", "admit")
 _MOVING_SCRIPTS = {
     **dict.fromkeys(
         (
-            "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "move", "revive",
+            "batch_open", "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "move", "revive",
             "schedule_fire", "settle",
         ),
         _MOVING,
@@ -25,7 +25,7 @@ _MOVING_SCRIPTS = {
     "reclaim": (*_MOVING, "crash"),
 }  # fmt: skip
 _LIBS: dict[str, tuple[str, ...]] = {**_MOVING_SCRIPTS}
-_REFUSED_WHEN_FULL = ("enqueue", "schedule_fire", "schedule_put")
+_REFUSED_WHEN_FULL = ("batch_open", "enqueue", "schedule_fire", "schedule_put")
 _SERVER_TIME = "redis.call('TIME')"
 """Where the scripts have the time from; it stands once, in lib/prelude.lua."""
 _time = [_SERVER_TIME]

@@ -77,7 +77,7 @@ class CrowdRunner(Runner):
         tells = self._bus.wants(JobStarted)
         for member in crowd.members:
             if member.stop:
-                outcomes[member] = self._interrupted(member, None)
+                outcomes[member] = self._interrupted(member)
             elif member not in outcomes:
                 self._on_start(member)
                 if tells:
@@ -110,7 +110,7 @@ class CrowdRunner(Runner):
 
     def _fate(self, member: Attempt, answer: Any) -> Outcome:
         if member.stop:
-            return self._interrupted(member, None)
+            return self._interrupted(member)
         if isinstance(answer, BaseException):
             return Failed(answer, reason_of(answer))
         return Completed(answer)

@@ -171,12 +171,12 @@ class Isolated:
             letter = request.letter
             entry = registry.get(letter.job)
             job = codec.decode_payload(entry, letter.args, letter.ver)
-            value = self._runner.run(self._call(entry, job, request))
+            value = self._runner.run(self._call(job, request))
             return Reply("returned", value=msgspec.Raw(codec.encode_value(value, "the result")))
         except BaseException as error:  # SystemExit too is only the job's
             return _describe(error, entry)
 
-    async def _call(self, entry: JobClass, job: Any, request: Request) -> Any:
+    async def _call(self, job: Any, request: Request) -> Any:
         fields = dict(request.ctx)
         state, inputs = fields.pop("state"), fields.pop("inputs")
         reports = WireReports(self._wire, self._settings.jobs.log_lines)

@@ -16,7 +16,7 @@ from rf_jobs.client.outbox import Haul, OutboxSource, from_row
 from rf_jobs.core import transitions
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model.events import OutboxMeasured, OutboxRelayed
-from rf_jobs.store import outbox_calls
+from rf_jobs.store import relay_calls
 from rf_jobs.store.failures import blames_the_call
 from rf_jobs.words.errors import BackendError, InvalidOption, RfJobsError, SerializationError, WorkerError
 from rf_jobs.words.timing import Duration, mono, seconds
@@ -192,7 +192,7 @@ class Relay:
 
     async def _on_disk(self) -> None:
         store = self._manager.store
-        wait = outbox_calls.on_disk(store.commands, round(DISK_SECONDS * 1000))
+        wait = relay_calls.on_disk(store.commands, round(DISK_SECONDS * 1000))
         if not (await store.run_many(wait, retry_for=0.0))[-1]:
             raise BackendError(f"the server did not have the jobs on its disk within {DISK_SECONDS:g} s; see `durable`")
 
@@ -205,7 +205,7 @@ class Relay:
             return
         store = self._manager.store
         try:
-            await store.run(outbox_calls.forget(store.commands, ids))
+            await store.run(relay_calls.forget(store.commands, ids))
         except RfJobsError as error:
             log.info("the server remembers %d rows for longer than it needs to: %s", len(ids), error)
 

@@ -145,7 +145,7 @@ class Runner:
                 self._say_started(attempt, letter)
             attempt.task = attempt.slot
             if attempt.stop:  # it was told to stop between the fetch and here
-                return self._interrupted(attempt, None)
+                return self._interrupted(attempt)
             if self._middleware.wraps_runs:
                 value = await self._middleware.run(ctx, attempt.job, lambda: self._handle(attempt, letter, entry, ctx))
             elif plan.on_loop and attempt.leased.crashes < ISOLATE_AFTER_CRASHES:
@@ -155,9 +155,9 @@ class Runner:
         except asyncio.CancelledError as error:
             return await self._settle_cancelled(attempt, error)
         except JobCrash as error:
-            return self._interrupted(attempt, error) if attempt.stop else Crashed(str(error))
+            return self._interrupted(attempt) if attempt.stop else Crashed(str(error))
         except BaseException as error:  # whatever a job raises is the job's, SystemExit and a PanicException too
-            return self._interrupted(attempt, error) if attempt.stop else Failed(error, reason_of(error))
+            return self._interrupted(attempt) if attempt.stop else Failed(error, reason_of(error))
         finally:
             attempt.task = None
             if self._captures:
@@ -209,7 +209,7 @@ class Runner:
             raise error
         _forget_cancellation()
         # Where nobody told it to stop the handler let a CancelledError of its own escape: a failure like any other.
-        return self._interrupted(attempt, None) if attempt.stop else Failed(error)
+        return self._interrupted(attempt) if attempt.stop else Failed(error)
 
     async def _swallowed(self, attempt: Attempt) -> Outcome:
         """It was told to stop and returned all the same: a cancellation was caught, or came too late."""
@@ -229,9 +229,9 @@ class Runner:
                         mono() - attempt.began,
                     )
                 )
-        return self._interrupted(attempt, None)
+        return self._interrupted(attempt)
 
-    def _interrupted(self, attempt: Attempt, error: BaseException | None) -> Outcome:
+    def _interrupted(self, attempt: Attempt) -> Outcome:
         if attempt.stop == "timeout":
             return Failed(JobTimeout(attempt.timeout), "timeout")
         if attempt.stop == "lost":

@@ -7,10 +7,8 @@ local i = 1
 local first = soft('HMGET', P .. 'batch:' .. ARGV[1], 'sealed', 'abandoned')
 if first[1] then return first[2] and 'abandoned' or 'known' end
 if ARGV[2] ~= '' and redis.call('EXISTS', P .. 'batch:' .. ARGV[1]) == 0 then
-  local b = soft('HMGET', P .. 'batch:' .. ARGV[2], 'state', 'cancelled')
-  if not b[1] then return 'unknown' end
-  if b[2] then return 'cancelled' end
-  if b[1] ~= 'running' then return b[1] end
+  local shut = closed(ARGV[2])
+  if shut then return shut end
 end
 while i <= #ARGV do
   local id, outer, n = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])

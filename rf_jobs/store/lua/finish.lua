@@ -26,12 +26,8 @@ end
 
 local function to_later(queue, id, delay)
   redis.call('ZREM', P .. 'running:' .. queue, id)
-  local due = int(NOW + delay)
-  local later = P .. 'later:' .. queue
-  local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
-  redis.call('ZADD', later, due, id)
+  put_later(queue, NOW + delay, {id})
   tell({id}, 'scheduled')
-  if not head[2] or NOW + delay < tonumber(head[2]) then wake(queue, 1) end
 end
 
 local function end_as(state, queue, id, reason, err)

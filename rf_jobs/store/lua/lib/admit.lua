@@ -123,16 +123,8 @@ local function place(queue, priority, due, ids, fair)
   local n, args = #ids, {}
   if n == 0 then return end
   if due and due > NOW then
-    local later = P .. 'later:' .. queue
-    local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
-    for k = 1, n do
-      args[2 * k - 1] = int(due)
-      args[2 * k] = ids[k]
-    end
-    many('ZADD', later, args)
+    put_later(queue, due, ids)
     count(queue, 'scheduled', n)
-    -- An idle worker sleeps until the next job is due: wake one if that has become sooner.
-    if not head[2] or due < tonumber(head[2]) then wake(queue, 1) end
     return
   end
   local first = reserve(n)

@@ -46,8 +46,7 @@ local function unblock(queue, id, class, due)
   effect('unblocked', queue, id, class, '')
   if due and due > NOW then
     redis.call('HSET', P .. 'meta:' .. id, 'state', 'scheduled')
-    redis.call('ZADD', P .. 'later:' .. queue, int(due), id)
-    wake(queue, 1)
+    put_later(queue, due, {id})
     tell({id}, 'scheduled')
   else
     make_ready(queue, {id})

@@ -75,7 +75,7 @@ local function band(priority)
   return (3 - priority) * BAND
 end
 
--- What else follows from a script's change. `WORK` is done at its end, see settle.lua; `EFFECTS` are for the caller to
+-- What else follows from a script's change. `WORK` is done at its end, see links.lua; `EFFECTS` are for the caller to
 -- announce: flat event, queue, id, class, detail.
 local WORK, EFFECTS = {}, {}
 local RESULTS = {} -- by id, of jobs that complete: for those that wait for them
@@ -104,6 +104,18 @@ local function tell(ids, what)
       if watched[i] then redis.call('PUBLISH', P .. 'live:' .. ids[from + i - 1], what) end
     end
   end
+end
+
+-- Jobs wait until they are due. An idle worker sleeps until the next job is: one is woken if that has become sooner.
+local function put_later(queue, due, ids)
+  local later, args = P .. 'later:' .. queue, {}
+  local head = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+  for k = 1, #ids do
+    args[2 * k - 1] = int(due)
+    args[2 * k] = ids[k]
+  end
+  many('ZADD', later, args)
+  if not head[2] or due < tonumber(head[2]) then wake(queue, 1) end
 end
 
 -- A running job back to where it stood in its queue.
