@@ -8,11 +8,12 @@ from rf_jobs.cli.session import Session
 from rf_jobs.model.importing import import_modules
 from rf_jobs.model.jobclass import JobClass, registry
 from rf_jobs.words.errors import UnknownJobClass
+from rf_jobs.words.options import text
 
 
 def named_modules(session: Session, named: Sequence[str]) -> list[str]:
-    """The modules that are named and those of the configuration (``imports``), each once."""
-    return list(dict.fromkeys([*named, *session.settings.jobs.imports]))
+    """The modules that are named and those of the configuration (``imports``), each once. Raises ``InvalidOption``."""
+    return list(dict.fromkeys([*(text(name, "a module") for name in named), *session.settings.jobs.imports]))
 
 
 def import_jobs(session: Session, named: Sequence[str]) -> list[str]:

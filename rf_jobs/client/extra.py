@@ -75,7 +75,7 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None, k
     if unique is not None:
         window = 0 if unique.window is None else positive_ms(unique.window, "unique_for")
         debounced = unique.on_conflict == "debounce"
-        asked.u = Unique(
+        asked.unique = Unique(
             _digest(entry, job, payload, unique, keyring),
             "start" if debounced or unique.until == "started" else unique.until,
             window,
@@ -83,11 +83,11 @@ def options_of(entry: JobClass, job: Any, payload: bytes, extra: Extra | None, k
             0 if unique.max_wait is None else positive_ms(unique.max_wait, "max_wait"),
         )
     if extra is not None:
-        asked.r = extra.slot
-        asked.b = extra.group
-        asked.n, asked.e, asked.k = extra.next, extra.last, extra.followed
+        asked.slot = extra.slot
+        asked.batch = extra.group
+        asked.between, asked.behind, asked.awaited = extra.next, extra.last, extra.followed
         if extra.parents:
-            asked.d = Depends(list(extra.parents), extra.on_failure)
+            asked.depends = Depends(list(extra.parents), extra.on_failure)
     return options.encode(asked)
 
 

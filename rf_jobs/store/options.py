@@ -8,56 +8,53 @@ import msgspec
 class Unique(msgspec.Struct, omit_defaults=True, frozen=True):
     """A unique lock."""
 
-    k: str
-    """Digest."""
-    m: str
+    digest: str
+    mode: str
     """Until when: window, start or done."""
-    w: int
-    """The window in ms, 0: none."""
-    c: str
-    """On conflict: return, raise, replace or debounce."""
-    x: int = 0
+    window: int
+    """In ms, 0: none."""
+    conflict: str
+    """return, raise, replace or debounce."""
+    ceiling: int = 0
     """debounce: the longest that the first of them waits, in ms."""
 
 
 class Depends(msgspec.Struct, frozen=True):
     """Waiting for others."""
 
-    p: list[str]
-    f: str
+    parents: list[str]
+    failure: str
     """Where one fails: cancel, run or dead."""
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """A dispatch limit."""
+    """A dispatch limit: so many of this name become due within ``per`` ms."""
 
-    k: str
-    n: int
-    p: int
-    """ms"""
-    o: str
+    name: str
+    limit: int
+    per: int
+    over: str
     """Over the limit: delay, raise or drop."""
 
 
 class Options(msgspec.Struct, omit_defaults=True):
     """See admit.lua."""
 
-    c: str = ""
-    """The class's name."""
-    l: str = ""  # noqa: E741 (as the script calls it)
-    """Links."""
-    u: Unique | None = None
-    d: Depends | None = None
-    b: str = ""
-    """Batch."""
-    r: Slot | None = None
-    n: bool = False
+    job_class: str = ""
+    links: str = ""
+    """What hangs on the job by what its class says: limits, its turn."""
+    unique: Unique | None = None
+    depends: Depends | None = None
+    batch: str = ""
+    """The batch or chain that it is a member of."""
+    slot: Slot | None = None
+    between: bool = False
     """Between its parent and those that wait for that."""
-    e: bool = False
+    behind: bool = False
     """Behind the last step of its chain."""
-    k: bool = False
+    awaited: bool = False
     """Others of its group wait for it, and may be yet to come."""
-    m: int = 0
+    remember: int = 0
     """For how long its id is remembered, in ms, also when its job is gone: it comes from an outbox."""
 
 
@@ -78,5 +75,5 @@ def decode(data: bytes) -> Options:
 def remembered(data: bytes, ms: int) -> bytes:
     """The bytes of these options, or of none, with the wish that the id be remembered."""
     options = decode(data)
-    options.m = ms
+    options.remember = ms
     return encode(options)

@@ -40,19 +40,19 @@ class Locks:
 
     def take(self, job_id: UUID, asked: Unique) -> Taken:
         """Ask for a lock."""
-        now, found = now_ms(), self._locks.get(asked.k)
+        now, found = now_ms(), self._locks.get(asked.digest)
         if found is not None and (
             (found.until_ms is not None and now >= found.until_ms) or (found.over and found.mode != "window")
         ):
             found = None
-        if found is not None and (asked.c not in ("replace", "debounce") or found.over):
+        if found is not None and (asked.conflict not in ("replace", "debounce") or found.over):
             return Taken(holder=found.holder)
         first = now if found is None else found.first_ms
-        until, delay = now + asked.w if asked.w else None, None
-        if asked.c == "debounce":
-            delay = min(asked.w, first + asked.x - now) if asked.x else asked.w
+        until, delay = now + asked.window if asked.window else None, None
+        if asked.conflict == "debounce":
+            delay = min(asked.window, first + asked.ceiling - now) if asked.ceiling else asked.window
             until = None
-        self._locks[asked.k] = _Lock(job_id, asked.m, first, until)
+        self._locks[asked.digest] = _Lock(job_id, asked.mode, first, until)
         return Taken(
             replaces=None if found is None else found.holder, delay_ms=None if delay is None else max(0, delay)
         )

@@ -79,10 +79,10 @@ class Recorder:
             return Kept(item.id, None)
         asked = options.decode(item.draft.options)
         record = dispatched(job, choices, item, self._protection.read(item.draft.id, item.draft.data))
-        if asked.u is not None:
-            taken = self.locks.take(item.id, asked.u)
+        if asked.unique is not None:
+            taken = self.locks.take(item.id, asked.unique)
             if taken.holder is not None:
-                if asked.u.c == "raise":
+                if asked.unique.conflict == "raise":
                     self._reject(item)
                     raise DuplicateJob(
                         f"an equal {event.job_class} holds the unique lock: job {taken.holder}; nothing was enqueued"

@@ -161,6 +161,8 @@ def test_modules_of_the_configuration_are_imported_too(cli: Cli) -> None:
         (["CliGreet", "name=x", "--max-attempts=0"], "max_attempts is 0"),
         (["CliGreet", "name=x", "--priority=urgent"], "'urgent' is not one of"),
         (["CliGreet", "name=x", "--tag="], "give at most 32 strings of 1 to 128 characters"),
+        (["CliGreet", "name=\udcff"], "the fields of CliGreet are no text that can be sent"),
+        (["CliGreet", "--json-payload", '{"name": "\\ud800"}'], "the fields of CliGreet are no text that can be sent"),
         (["CliGreet", f"name={'x' * 2_000_000}"], "the limit (max_payload_bytes) is 1048576"),
     ],
 )
@@ -170,6 +172,12 @@ def test_bad_dispatches_are_refused_with_nothing_written(cli: Cli, raw: Any, arg
     assert message in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
     assert not raw.keys("*:job:*")
+
+
+def test_a_module_with_a_name_that_is_none(cli: Cli) -> None:
+    result = cli("worker", "\udcff")
+    assert result.exit_code == 2, result.output
+    assert "a module is '\\udcff'; give a text" in result.stderr
 
 
 def test_a_dispatch_can_be_waited_for(cli: Cli, work_off: Callable[..., None]) -> None:

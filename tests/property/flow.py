@@ -138,7 +138,7 @@ class Flow:
         self, ids: Sequence[str], asked: Options | None = None, queue: str = "a", when: str = ""
     ) -> dict[int, tuple[str, str]]:
         asked = asked or Options()
-        asked.c = asked.c or "job"
+        asked.job_class = asked.job_class or "job"
         data = options.encode(asked)
         drafts = [
             Draft(job_id, queue, 1, when, envelope.encode(Envelope(1, job_id, "job", queue, 0, pri=1)), data)

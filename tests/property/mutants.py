@@ -74,7 +74,7 @@ FLOW_MUTANTS = (
     ("lib/links.lua", "if holder == id and mode ~= 'window' then", "if false then", "a lock outlives its holder"),
     ("lib/links.lua", "redis.call('UNLINK', P .. 'doomed:' .. batch)", "", "a replayed batch goes on dooming"),
     ("lib/links.lua", "for i = next_item, #WORK do", "for i = next_item + 1, #WORK do", "the outbox loses one"),
-    ("lib/admit.lua", "soft('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)", "", "a batch can't count"),
+    ("lib/admit.lua", "soft('HINCRBY', P .. 'batch:' .. opts.batch, 'total', #members)", "", "a batch can't count"),
     ("lib/admit.lua", "if b[2] then return 'cancelled' end", "", "a cancelled batch takes members"),
     ("revive.lua", "WORK[#WORK + 1] = {'reopen', ARGV[i], links}", "", "a replay is not told to its batch"),
     ("clear.lua", "if m[1] then WORK[#WORK + 1] = {'over', id, 'cancelled', m[1]} end", "", "a cleared job is never over"),
@@ -93,7 +93,7 @@ LIMIT_MUTANTS = (
     ("lib/links.lua", "if held then soft('ZREM', P .. 'held:' .. held, id) end", "", "a cancelled job is still held"),
     ("move.lua", "redis.call('HDEL', mkey, 'held')", "", "a job that was moved is still held"),
     ("lib/prelude.lua", "SPACING / math.max(1, number(weight))", "SPACING", "weights do not count"),
-    ("lib/admit.lua", "math.max(at - NOW + r.p, redis.call('PTTL', key))", "at - NOW + r.p", "a distant slot is forgotten"),
+    ("lib/admit.lua", "math.max(at - NOW + r.per, redis.call('PTTL', key))", "at - NOW + r.p", "a distant slot is forgotten"),
 )  # fmt: skip
 
 

@@ -34,15 +34,15 @@ class Ours:
         flow.run(limit_calls.define("bucket", {"r": "1000", "p": "1", "a": "bucket"}))
         self.broken, self.sound = flow.open(), flow.open()
         self.parent = flow.add()
-        self.child = flow.add(Options(d=Depends([self.parent], "cancel")))
-        self.running = flow.add(Options(l=" lbroken"))
+        self.child = flow.add(Options(depends=Depends([self.parent], "cancel")))
+        self.running = flow.add(Options(links=" lbroken"))
         self.leases = flow.fetch(2)
-        flow.add(Options(b=self.broken, l=" lbroken"))
-        flow.add(Options(l=" lbucket"))
-        flow.add(Options(l=" f1:x"))
-        flow.add(Options(u=Unique("digest", "done", 0, "return", 0)))
+        flow.add(Options(batch=self.broken, links=" lbroken"))
+        flow.add(Options(links=" lbucket"))
+        flow.add(Options(links=" f1:x"))
+        flow.add(Options(unique=Unique("digest", "done", 0, "return", 0)))
         held = flow.fetch(1)
-        self.others = [flow.add(Options(b=self.sound, l=" lsound")) for _ in range(3)]
+        self.others = [flow.add(Options(batch=self.sound, links=" lsound")) for _ in range(3)]
         self.others += [flow.add() for _ in range(3)]
         flow.seal(self.broken, self.sound)
         flow.finish(held, "release")
@@ -128,7 +128,7 @@ def test_links_that_lead_nowhere_stop_nobody_else(flow: Flow, links: str) -> Non
 
 def test_a_batch_whose_members_were_removed_can_be_cancelled(flow: Flow) -> None:
     batch = flow.open()
-    flow.add(Options(b=batch))
+    flow.add(Options(batch=batch))
     flow.seal(batch)
     flow.client.delete(f"{{rf}}:pending:{batch}")
     flow.drain()

@@ -19,7 +19,7 @@ def forgetful(flow: Flow) -> Flow:
 
 
 def behind(*parents: str, policy: str = "cancel", batch: str = "") -> Options:
-    return Options(d=Depends(list(parents), policy), b=batch)
+    return Options(depends=Depends(list(parents), policy), batch=batch)
 
 
 # --- leaks ---------------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_a_cleared_parent_leaves_nothing_behind(flow: Flow) -> None:
 
 def test_what_a_batch_undid_ends_with_the_batch(flow: Flow) -> None:
     batch = flow.open()
-    member, child = flow.add(Options(b=batch)), flow.add(behind(batch))
+    member, child = flow.add(Options(batch=batch)), flow.add(behind(batch))
     flow.seal(batch)
     flow.perform("bury", member)
     assert flow.states()[child] == "cancelled"
@@ -48,7 +48,7 @@ def test_what_a_batch_undid_ends_with_the_batch(flow: Flow) -> None:
 
 def test_a_child_goes_from_one_failed_parent_to_a_batch_that_failed(flow: Flow) -> None:
     batch, parent = flow.open(), flow.add()
-    member, child = flow.add(Options(b=batch)), flow.add(behind(parent, batch))
+    member, child = flow.add(Options(batch=batch)), flow.add(behind(parent, batch))
     flow.seal(batch)
     flow.perform("bury", parent)
     flow.perform("bury", member)
@@ -77,8 +77,8 @@ def test_a_replayed_parent_is_waited_for_together_with_the_others(flow: Flow) ->
 
 def test_a_replay_before_the_failure_was_told_takes_it_back(flow: Flow) -> None:
     batch = flow.open()
-    one = flow.add(Options(b=batch))
-    two, child = flow.add(Options(b=batch)), flow.add(behind(one))
+    one = flow.add(Options(batch=batch))
+    two, child = flow.add(Options(batch=batch)), flow.add(behind(one))
     flow.seal(batch)
     with bounded(0, 1):
         flow.perform("bury", one)
@@ -94,7 +94,7 @@ def test_a_replay_before_the_failure_was_told_takes_it_back(flow: Flow) -> None:
 
 def test_a_replay_before_its_batch_heard_of_the_failure(flow: Flow) -> None:
     batch = flow.open()
-    one, two = flow.add(Options(b=batch)), flow.add(Options(b=batch))
+    one, two = flow.add(Options(batch=batch)), flow.add(Options(batch=batch))
     flow.seal(batch)
     with bounded(1, 1):
         flow.perform("bury", one)
@@ -123,7 +123,7 @@ def test_what_becomes_of_those_behind_a_failure(flow: Flow, policy: str, state: 
 @pytest.mark.parametrize("verb", ["complete", "bury"])
 def test_a_replay_that_is_over_before_its_batch_heard_of_it(flow: Flow, verb: str) -> None:
     batch = flow.open()
-    one, two = flow.add(Options(b=batch)), flow.add(Options(b=batch))
+    one, two = flow.add(Options(batch=batch)), flow.add(Options(batch=batch))
     flow.seal(batch)
     flow.perform("bury", one)
     assert flow.states()[two] == "cancelled"
@@ -139,7 +139,7 @@ def test_a_replay_that_is_over_before_its_batch_heard_of_it(flow: Flow, verb: st
 @pytest.mark.parametrize("verb", ["complete", "bury"])
 def test_a_replay_that_ends_before_it_was_told(flow: Flow, verb: str) -> None:
     batch = flow.open()
-    one = flow.add(Options(b=batch))
+    one = flow.add(Options(batch=batch))
     children = [flow.add(behind(one)) for _ in range(3)]
     flow.seal(batch)
     flow.perform("bury", one)
@@ -155,8 +155,8 @@ def test_a_replay_that_ends_before_it_was_told(flow: Flow, verb: str) -> None:
 
 def test_a_replayed_batch_stops_dooming_its_members(flow: Flow) -> None:
     batch = flow.open()
-    one = flow.add(Options(b=batch))
-    others = [flow.add(Options(b=batch)) for _ in range(5)]
+    one = flow.add(Options(batch=batch))
+    others = [flow.add(Options(batch=batch)) for _ in range(5)]
     flow.seal(batch)
     with bounded(3, 1):
         flow.perform("bury", one)
@@ -164,7 +164,7 @@ def test_a_replayed_batch_stops_dooming_its_members(flow: Flow) -> None:
         flow.revive(one)
         flow.settle()
     assert {flow.states()[other] for other in others} == {"ready"}
-    flow.add(Options(b=batch))  # it takes members again
+    flow.add(Options(batch=batch))  # it takes members again
 
 
 def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None:
@@ -185,10 +185,10 @@ def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None
 
 def test_a_step_that_is_appended_may_wait_for_others_too(flow: Flow) -> None:
     chain = flow.open(kind="chain")
-    first, other = flow.add(Options(b=chain)), flow.add()
+    first, other = flow.add(Options(batch=chain)), flow.add()
     flow.client.hset(f"{{rf}}:batch:{chain}", "last", first)
     flow.seal(chain)
-    last = flow.add(Options(b=chain, e=True, d=Depends([other], "cancel")))
+    last = flow.add(Options(batch=chain, behind=True, depends=Depends([other], "cancel")))
     flow.perform("complete", first)
     assert flow.states()[last] == "blocked"
     flow.perform("complete", other)
@@ -200,7 +200,7 @@ def test_a_step_that_is_appended_may_wait_for_others_too(flow: Flow) -> None:
 
 def test_nothing_is_added_to_a_batch_that_is_over_as_a_group_either(flow: Flow) -> None:
     batch = flow.open()
-    member = flow.add(Options(b=batch))
+    member = flow.add(Options(batch=batch))
     flow.seal(batch)
     flow.perform("complete", member)
     assert flow.run(batch_calls.open_batches([flow.new_batch(flow.new_id(), batch)])) == "completed"
@@ -211,7 +211,7 @@ def test_nothing_is_added_to_a_batch_that_is_over_as_a_group_either(flow: Flow) 
 def test_a_cancelled_outer_batch_cancels_its_inner_ones(flow: Flow) -> None:
     outer = flow.open()
     inner = flow.open(outer=outer)
-    flow.add(Options(b=inner))
+    flow.add(Options(batch=inner))
     flow.seal(inner, outer)
     assert flow.stop(outer)
     assert [flow.batch(batch)["state"] for batch in (outer, inner)] == ["cancelled", "cancelled"]
@@ -221,9 +221,9 @@ def test_a_cancelled_outer_batch_cancels_its_inner_ones(flow: Flow) -> None:
 def test_a_batch_that_failed_before_all_of_it_was_there_can_not_complete(flow: Flow) -> None:
     """What was refused would be missing."""
     batch = flow.open()
-    one = flow.add(Options(b=batch))
+    one = flow.add(Options(batch=batch))
     flow.perform("bury", one)
-    said = flow.enqueue([flow.new_id()], Options(b=batch))
+    said = flow.enqueue([flow.new_id()], Options(batch=batch))
     assert said == {0: ("batch", "cancelled")}
     flow.seal(batch)
     flow.revive(one)
@@ -236,7 +236,7 @@ def test_a_step_whose_predecessor_is_over_and_gone(forgetful: Flow) -> None:
     """A worker may be faster than the dispatch of a chain."""
     chain = forgetful.open(kind="chain")
     one = forgetful.new_id()
-    forgetful.enqueue([one], Options(b=chain, k=True))
+    forgetful.enqueue([one], Options(batch=chain, awaited=True))
     [job] = forgetful.fetch(1)
     forgetful.finish([job], "complete", b"41")
     two = forgetful.add(behind(one, batch=chain))
@@ -259,7 +259,7 @@ def test_a_member_that_was_refused_is_missing(flow: Flow) -> None:
 
 def test_a_parked_member_that_is_buried_ends_its_batch(flow: Flow) -> None:
     batch = flow.open()
-    member, child = flow.add(Options(b=batch)), flow.add(behind(batch))
+    member, child = flow.add(Options(batch=batch)), flow.add(behind(batch))
     flow.seal(batch)
     flow.perform("park", member)
     assert flow.batch(batch)["state"] == "running"
@@ -271,10 +271,10 @@ def test_a_parked_member_that_is_buried_ends_its_batch(flow: Flow) -> None:
 
 def test_what_is_over_and_gone_does_not_run_again_where_its_batch_is_sent_again(forgetful: Flow) -> None:
     batch = forgetful.open()
-    over = forgetful.add(Options(b=batch))
+    over = forgetful.add(Options(batch=batch))
     forgetful.perform("complete", over)
     assert over not in forgetful.look().job_ids()
-    said = forgetful.enqueue([over, forgetful.new_id()], Options(b=batch))
+    said = forgetful.enqueue([over, forgetful.new_id()], Options(batch=batch))
     assert {at: code for at, (code, _) in said.items()} == {0: "known"}
     forgetful.seal(batch)
     assert over not in forgetful.drain()

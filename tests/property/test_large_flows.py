@@ -46,7 +46,7 @@ def count(flow: Flow, state: State) -> int:
 
 def test_a_fan_in_of_ten_thousand_parents(flow: Flow) -> None:
     parents = enqueue(flow, MANY)
-    child = flow.add(Options(d=Depends(parents, "cancel")))
+    child = flow.add(Options(depends=Depends(parents, "cancel")))
     while count(flow, State.READY) > 1 or count(flow, State.BLOCKED):
         flow.finish(flow.fetch(CUT), "complete", b"1")
     assert flow.client.hlen(f"{{rf}}:inputs:{child}") == MANY
@@ -55,7 +55,7 @@ def test_a_fan_in_of_ten_thousand_parents(flow: Flow) -> None:
 
 def test_the_last_of_ten_thousand_parents_fails(flow: Flow) -> None:
     parents = enqueue(flow, MANY)
-    child = flow.add(Options(d=Depends(parents, "cancel")))
+    child = flow.add(Options(depends=Depends(parents, "cancel")))
     for _ in range(MANY // CUT - 1):
         flow.finish(flow.fetch(CUT), "complete")
     last = flow.fetch(CUT)
@@ -69,7 +69,7 @@ def test_the_last_of_ten_thousand_parents_fails(flow: Flow) -> None:
 @pytest.mark.parametrize("verb", ["complete", "bury"])
 def test_a_fan_out_to_ten_thousand_children(flow: Flow, verb: str) -> None:
     parent = flow.add()
-    enqueue(flow, MANY, Options(d=Depends([parent], "cancel")))
+    enqueue(flow, MANY, Options(depends=Depends([parent], "cancel")))
     assert count(flow, State.BLOCKED) == MANY
     flow.perform(verb, parent)
     assert flow.left > 0, "all of it in one script"
@@ -85,7 +85,9 @@ def test_a_chain_of_two_thousand_steps(flow: Flow) -> None:
     chain = flow.open(kind="chain")
     steps: list[str] = []
     for _ in range(2_000):
-        steps.append(flow.add(Options(b=chain, k=True, d=Depends(steps[-1:], "cancel") if steps else None)))
+        steps.append(
+            flow.add(Options(batch=chain, awaited=True, depends=Depends(steps[-1:], "cancel") if steps else None))
+        )
     flow.seal(chain)
     done = []
     while jobs := flow.fetch(10):
@@ -101,7 +103,7 @@ def test_a_chain_of_two_thousand_steps_ends_with_its_first(flow: Flow) -> None:
     chain = flow.open(kind="chain")
     steps: list[str] = []
     for _ in range(2_000):
-        steps.append(flow.add(Options(b=chain, d=Depends(steps[-1:], "cancel") if steps else None)))
+        steps.append(flow.add(Options(batch=chain, depends=Depends(steps[-1:], "cancel") if steps else None)))
     flow.seal(chain)
     flow.perform("bury", steps[0])
     flow.settle()
@@ -114,7 +116,7 @@ def test_a_chain_of_two_thousand_steps_ends_with_its_first(flow: Flow) -> None:
 
 def test_a_batch_of_twenty_thousand(flow: Flow) -> None:
     batch = flow.open()
-    enqueue(flow, 2 * MANY, Options(b=batch))
+    enqueue(flow, 2 * MANY, Options(batch=batch))
     flow.seal(batch)
     while jobs := flow.fetch(CUT):
         assert flow.fired(batch) == []
@@ -126,7 +128,7 @@ def test_a_batch_of_twenty_thousand(flow: Flow) -> None:
 @pytest.mark.parametrize("by", ["failure", "operator"])
 def test_a_batch_of_twenty_thousand_is_cancelled(flow: Flow, by: str) -> None:
     batch = flow.open()
-    ids = enqueue(flow, 2 * MANY, Options(b=batch))
+    ids = enqueue(flow, 2 * MANY, Options(batch=batch))
     flow.seal(batch)
     if by == "operator":
         assert flow.stop(batch)

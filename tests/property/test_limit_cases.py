@@ -12,7 +12,7 @@ from tests.property.flow import DELAYED, Flow
 
 
 def test_a_replayed_job_takes_its_lock_again_where_it_is_free(flow: Flow) -> None:
-    asked = Options(u=Unique("d", "done", 0, "return"))
+    asked = Options(unique=Unique("d", "done", 0, "return"))
     first = flow.add(asked)
     flow.perform("bury", first)
     assert not flow.client.exists("{rf}:unique:d")
@@ -23,9 +23,9 @@ def test_a_replayed_job_takes_its_lock_again_where_it_is_free(flow: Flow) -> Non
 
 
 def test_a_distant_slot_is_not_forgotten(flow: Flow) -> None:
-    asked = Options(r=Slot("s", 1, 1000, "delay"))
+    asked = Options(slot=Slot("s", 1, 1000, "delay"))
     flow.add(asked, when=DELAYED)
-    flow.add(Options(r=Slot("s", 2, 1000, "delay")))
+    flow.add(Options(slot=Slot("s", 2, 1000, "delay")))
     assert flow.look().ttl["slots", "s"] > 10_000_000
 
 
@@ -34,7 +34,7 @@ def test_a_distant_slot_is_not_forgotten(flow: Flow) -> None:
 
 def limited(flow: Flow, n: int, **fields: str) -> list[str]:
     flow.run(limit_calls.define("l", {"c": "1", **fields}))
-    return [flow.add(Options(l=" ll")) for _ in range(n)]
+    return [flow.add(Options(links=" ll")) for _ in range(n)]
 
 
 def later(flow: Flow) -> None:
@@ -57,7 +57,7 @@ def test_a_place_that_was_not_taken_goes_to_the_next(flow: Flow) -> None:
 
 def test_a_place_is_not_kept_for_a_queue_that_is_paused(flow: Flow) -> None:
     first, second = limited(flow, 2)
-    other = flow.add(Options(l=" ll"), "b")
+    other = flow.add(Options(links=" ll"), "b")
     jobs = flow.fetch(3, ("a", "b"))
     assert [job.id for job in jobs] == [first]
     flow.run(flow.commands.pause("a", True))
@@ -100,7 +100,7 @@ def test_whoever_ends_frees_its_place(flow: Flow, end: str) -> None:
 def test_a_rate_that_is_spent_is_looked_at_when_it_has_room(flow: Flow) -> None:
     flow.run(limit_calls.define("r", {"r": "2", "p": "60000", "a": "sliding"}))
     for _ in range(3):
-        flow.add(Options(l=" lr"))
+        flow.add(Options(links=" lr"))
     assert len(flow.fetch(3)) == 2
     due = flow.look().zsets["timers", ""]["r"]
     assert 50_000 < due - flow.look().now_ms <= 60_000

@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
     def dispatch(self, luck: Luck, queue: str, n: int, delayed: bool) -> None:
         links = tuple(sorted({luck.choice(self.refs), luck.choice(self.refs)}))
         ids = [self.flow.new_id() for _ in range(n)]
-        self.flow.enqueue(ids, Options(l="".join(f" l{ref}" for ref in links)), queue, DELAYED if delayed else "")
+        self.flow.enqueue(ids, Options(links="".join(f" l{ref}" for ref in links)), queue, DELAYED if delayed else "")
         for job_id in ids:
             self.links[job_id], self.queue[job_id] = links, queue
 
@@ -317,7 +317,7 @@ def test_keys_take_turns_by_their_weight(
     try:
         key_of: dict[str, str] = {}
         for key in (key for key in backlog if key in weights):
-            key_of[flow.add(Options(l=f" f{weights[key]}:{key}"))] = key
+            key_of[flow.add(Options(links=f" f{weights[key]}:{key}"))] = key
         left = {key: list(key_of.values()).count(key) for key in weights}
         done = dict.fromkeys(weights, 0)
         while jobs := flow.fetch(at_once):

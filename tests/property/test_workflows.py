@@ -46,12 +46,12 @@ class Machine(Model):
         known = sorted((self.tasks.keys() | self.groups.keys()) - self.waiting_for(group))
         parents = set(luck.sample(known, min(len(known), luck.randint(0, 3))))
         lock = luck.choice([None, None, "x", "y"])
-        asked = Options(b=group)
+        asked = Options(batch=group)
         if parents:
-            asked.d = Depends(sorted(parents), policy)
+            asked.depends = Depends(sorted(parents), policy)
         if lock:
             mode = luck.choice(["start", "done"])
-            asked.u = Unique(lock, mode, 0, luck.choice(["return", "replace"]))
+            asked.unique = Unique(lock, mode, 0, luck.choice(["return", "replace"]))
         self.admit(Task(queue, parents, policy, group), asked, DELAYED if delayed else "")
 
     def admit(self, task: Task, asked: Options, when: str = "") -> None:
@@ -119,7 +119,7 @@ class Machine(Model):
         children = seen.sets.get(("dependents", job.id), set()) if job.id not in self.outcome else set()
         task = Task("a", {job.id}, "cancel", self.tasks[job.id].group)
         before = set(self.tasks)
-        self.admit(task, Options(b=task.group, d=Depends([job.id], "cancel"), n=True))
+        self.admit(task, Options(batch=task.group, depends=Depends([job.id], "cancel"), between=True))
         for new in self.tasks.keys() - before:
             for child in children:
                 self.tasks[child].parents = self.tasks[child].parents - {job.id} | {new}

@@ -95,7 +95,11 @@ def build(entry: JobClass, fields: Sequence[str], json_payload: str | None) -> J
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
             raise SerializationError(f"{entry.short_name} has no field {name!r}; {hint}")
-    job: Job = codec.decode_payload(entry, msgspec.json.encode(payload), entry.version)
+    try:
+        data = msgspec.json.encode(payload)
+    except UnicodeEncodeError as error:
+        raise SerializationError(f"the fields of {entry.short_name} are no text that can be sent: {error}") from None
+    job: Job = codec.decode_payload(entry, data, entry.version)
     return job
 
 

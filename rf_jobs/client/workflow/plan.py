@@ -162,8 +162,8 @@ def _place(job: Job, choices: Choices, place: Place, conversation: str) -> None:
             f"step {name} is unique: were an equal job there already, the chain could not go on; take unique_for away, or dispatch"
             " it from a step"
         )
-    if extra.slot is not None and extra.slot.o != "delay":
-        raise InvalidOption(f"{name} has on_limit={extra.slot.o!r}: a member of a group can only be delayed")
+    if extra.slot is not None and extra.slot.over != "delay":
+        raise InvalidOption(f"{name} has on_limit={extra.slot.over!r}: a member of a group can only be delayed")
     if extra.group not in ("", place.group):
         raise InvalidOption(f"{name} is a member of group {extra.group} already; build it anew")
     extra.group, extra.batch, extra.chain = place.group, place.batch, place.chain

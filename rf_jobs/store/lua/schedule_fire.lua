@@ -43,8 +43,8 @@ end
 local function dispatch(i)
   local job = ARGV[i + 8]
   local opts = ARGV[i + 12] ~= '' and cjson.decode(ARGV[i + 12]) or {}
-  opts.c = opts.c or ARGV[i + 13]
-  opts.l = (opts.l or '') .. ' s' .. ARGV[i]
+  opts.job_class = opts.job_class or ARGV[i + 13]
+  opts.links = (opts.links or '') .. ' s' .. ARGV[i]
   local _, said = admit(ARGV[i + 9], tonumber(ARGV[i + 10]), nil, ARGV[i + 11], opts, {job, ARGV[i + 14]})
   local code = said[2]
   if code and code ~= 'known' and code ~= 'delayed' and code ~= 'waits' then return code end

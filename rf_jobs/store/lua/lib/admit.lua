@@ -1,12 +1,7 @@
 -- Dispatches jobs of one queue, priority and due time. The only way into the store.
---   due: ms or nil; valid: '' or ms after which it expires; jobs: flat id, envelope; opts: nil, or what is asked beyond that:
---     c  the class's name                       l  links (see links.lua), each with a blank before it
---     u  {k = digest, m = until: window, start or done, w = ms or 0, c = return, raise, replace or debounce, x = ms}
---     d  {p = parents, f = if one fails: cancel, run or dead}     b  batch
---     r  {k = name, n = how many, p = per ms, o = delay, raise or drop}
---     n  it comes between its one parent and those that wait for that      e  it comes behind its chain's last step
---     k  others of its group, which may be yet to come, wait for it
---     m  ms for which the id is remembered, also when its job is gone: it is the row of an outbox, which may send it again
+--   due: ms or nil; valid: '' or ms after which it expires; jobs: flat id, envelope; opts: nil, or what is asked beyond that, as
+--   store/options.py has it: job_class; links (see links.lua), each with a blank before it; unique, depends, batch, slot; between
+--   (its one parent and those that wait for that), behind (its chain's last step), awaited, remember.
 -- Answers with the ids that are new, and with a flat list of what is to be said of others: index, code, detail.
 
 -- Whether the holder of a unique lock still holds it.
@@ -19,24 +14,24 @@ end
 -- Takes a unique lock for a job that is about to be dispatched. Answers with the holder where another has it, else with nil
 -- and when the job is due.
 local function lock(id, u, due)
-  local key = P .. 'unique:' .. u.k
+  local key = P .. 'unique:' .. u.digest
   local holder, mode, first = string.match(soft('GET', key) or '', '^(%S+) (%a+) (%d+)')
   first = tonumber(first or '') or NOW
   if holder and holds(holder, mode) then
     local m = meta_of(holder, 'queue', 'class', 'epoch')
-    local may = (u.c == 'replace' or u.c == 'debounce') and m[1] and not m[3]
+    local may = (u.conflict == 'replace' or u.conflict == 'debounce') and m[1] and not m[3]
     if not may or not take_waiting(m[1], holder) then return holder end
     end_waiting('cancelled', m[1], holder, m[2] or '', 'replaced by ' .. id)
   else
     first = NOW
   end
-  local window = u.w > 0 and u.w or nil
-  if u.c == 'debounce' then
-    due = NOW + u.w
-    if u.x then due = math.min(due, first + u.x) end
+  local window = u.window > 0 and u.window or nil
+  if u.conflict == 'debounce' then
+    due = NOW + u.window
+    if u.ceiling then due = math.min(due, first + u.ceiling) end
     window = nil
   end
-  local value = id .. ' ' .. u.m .. ' ' .. int(first)
+  local value = id .. ' ' .. u.mode .. ' ' .. int(first)
   if window then redis.call('SET', key, value, 'PX', int(window)) else redis.call('SET', key, value) end
   return nil, due
 end
@@ -44,27 +39,27 @@ end
 -- When a dispatch limit has its next free slot: a time with fewer than n others less than p away from it. `slots:<name>` has
 -- the jobs by the time of their slots.
 local function next_slot(r, due)
-  local key, at = P .. 'slots:' .. r.k, due or NOW
-  soft('ZREMRANGEBYSCORE', key, '-inf', int(NOW - r.p))
+  local key, at = P .. 'slots:' .. r.name, due or NOW
+  soft('ZREMRANGEBYSCORE', key, '-inf', int(NOW - r.per))
   for _ = 1, 1000 do
-    local near = soft('ZRANGEBYSCORE', key, '(' .. int(at - r.p), '(' .. int(at + r.p), 'WITHSCORES')
+    local near = soft('ZRANGEBYSCORE', key, '(' .. int(at - r.per), '(' .. int(at + r.per), 'WITHSCORES')
     local n = #near / 2
-    if n < r.n then break end
-    at = number(near[2 * (n - r.n + 1)]) + r.p
+    if n < r.limit then break end
+    at = number(near[2 * (n - r.limit + 1)]) + r.per
   end
   return at
 end
 
 local function take_slot(r, at, id)
-  local key = P .. 'slots:' .. r.k
+  local key = P .. 'slots:' .. r.name
   soft('ZADD', key, int(at), id)
-  redis.call('PEXPIRE', key, int(math.max(at - NOW + r.p, redis.call('PTTL', key))))
+  redis.call('PEXPIRE', key, int(math.max(at - NOW + r.per, redis.call('PTTL', key))))
 end
 
 -- What stands in a dispatch's way that can't be helped; nil where nothing does.
 local function obstacle(opts)
-  if opts.d then
-    for _, parent in ipairs(opts.d.p) do
+  if opts.depends then
+    for _, parent in ipairs(opts.depends.parents) do
       if not is_known(parent) then return 'no_parent', parent end
     end
   end
@@ -80,14 +75,14 @@ end
 
 -- Puts a fresh job behind its parents. Answers whether it waits; the last word is onfail's, where one has failed already.
 local function wait_for(queue, id, class, d, due)
-  local waits, failed, how = behind(id, d.p, d.f)
+  local waits, failed, how = behind(id, d.parents, d.failure)
   soft('SADD', P .. 'extras', id)
-  redis.call('HSET', P .. 'meta:' .. id, 'onfail', d.f)
+  redis.call('HSET', P .. 'meta:' .. id, 'onfail', d.failure)
   if failed[1] then
     many('SADD', P .. 'parents:' .. id, waits)
     many('SADD', P .. 'parents:' .. id, failed)
     undone_by(failed[1], id)
-    end_waiting(d.f == 'dead' and 'dead' or 'cancelled', queue, id, class, failed[1] .. ' ' .. how)
+    end_waiting(d.failure == 'dead' and 'dead' or 'cancelled', queue, id, class, failed[1] .. ' ' .. how)
     return 'over'
   end
   if #waits == 0 then return nil end
@@ -143,29 +138,29 @@ local REFUSED = {no_parent = true, batch = true, unique = true, limited = true, 
 local function prepare(queue, id, opts, due)
   local code, detail = obstacle(opts)
   if code then return code, detail end
-  if opts.r then
-    local at = next_slot(opts.r, due)
+  if opts.slot then
+    local at = next_slot(opts.slot, due)
     if at > (due or NOW) then
-      if opts.r.o ~= 'delay' then return opts.r.o == 'drop' and 'dropped' or 'limited', int(at - NOW) end
+      if opts.slot.over ~= 'delay' then return opts.slot.over == 'drop' and 'dropped' or 'limited', int(at - NOW) end
       due, code, detail = at, 'delayed', int(at - NOW)
     end
   end
-  if opts.u then
-    local holder, pushed = lock(id, opts.u, due)
+  if opts.unique then
+    local holder, pushed = lock(id, opts.unique, due)
     if holder then return 'unique', holder end
     if pushed ~= due then code, detail = 'delayed', int(pushed - NOW) end
     due = pushed
   end
-  if opts.r then take_slot(opts.r, due or NOW, id) end
+  if opts.slot then take_slot(opts.slot, due or NOW, id) end
   return code, detail, due
 end
 
 local function admit(queue, priority, due, valid, opts, jobs)
-  local others = opts and opts.d and opts.d.p or {}
+  local others = opts and opts.depends and opts.depends.parents or {}
   local fresh, said = {}, {}
-  local links = opts and (opts.l or '') .. (opts.b and ' b' .. opts.b or '') .. (opts.u and ' u' .. opts.u.k or '') .. (opts.k and ' k' or '')
-  local shut = opts and opts.b and closed(opts.b)
-  local special = opts and (opts.u or opts.d or opts.r or opts.e or shut)
+  local links = opts and (opts.links or '') .. (opts.batch and ' b' .. opts.batch or '') .. (opts.unique and ' u' .. opts.unique.digest or '') .. (opts.awaited and ' k' or '')
+  local shut = opts and opts.batch and closed(opts.batch)
+  local special = opts and (opts.unique or opts.depends or opts.slot or opts.behind or shut)
   local members = {}
   local function say(i, code, detail)
     said[#said + 1], said[#said + 2], said[#said + 3] = i, code, detail or ''
@@ -175,41 +170,41 @@ local function admit(queue, priority, due, valid, opts, jobs)
     local id, mine = jobs[i], due
     local at = (i + 1) / 2
     local code, detail
-    if opts and opts.e then -- behind the step that is the last one now, maybe the job before this one
-      local last = soft('HGET', P .. 'batch:' .. opts.b, 'last') or ''
-      opts.d = {p = {last, unpack(others)}, f = opts.d and opts.d.f or 'cancel'}
+    if opts and opts.behind then -- behind the step that is the last one now, maybe the job before this one
+      local last = soft('HGET', P .. 'batch:' .. opts.batch, 'last') or ''
+      opts.depends = {parents = {last, unpack(others)}, failure = opts.depends and opts.depends.failure or 'cancel'}
     end
-    local again = opts and (opts.m and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
-      or opts.b and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
+    local again = opts and (opts.remember and redis.call('EXISTS', P .. 'relayed:' .. id) == 1
+      or opts.batch and redis.call('EXISTS', P .. 'ended:' .. id) == 1)
     if special and not again and redis.call('EXISTS', P .. 'job:' .. id) == 0 then
       if shut then code, detail = 'batch', shut else code, detail, mine = prepare(queue, id, opts, due) end
     end
     if REFUSED[code] then
       if code == 'unique' then count(queue, 'deduplicated', 1) end
       -- What is refused before all of its batch was there will be missing, also when that runs again.
-      if opts.b and code ~= 'unique' and detail ~= 'unknown' and soft('HEXISTS', P .. 'batch:' .. opts.b, 'sealed') == 0 then
-        soft('HSET', P .. 'batch:' .. opts.b, 'abandoned', 1)
+      if opts.batch and code ~= 'unique' and detail ~= 'unknown' and soft('HEXISTS', P .. 'batch:' .. opts.batch, 'sealed') == 0 then
+        soft('HSET', P .. 'batch:' .. opts.batch, 'abandoned', 1)
       end
       say(at, code, detail)
     elseif not again and redis.call('SET', P .. 'job:' .. id, jobs[i + 1], 'NX') then
-      if opts and opts.m then redis.call('SET', P .. 'relayed:' .. id, '', 'PX', int(opts.m)) end
+      if opts and opts.remember then redis.call('SET', P .. 'relayed:' .. id, '', 'PX', int(opts.remember)) end
       added = added + 1
       local mkey = P .. 'meta:' .. id
       if priority ~= 1 then redis.call('HSET', mkey, 'priority', priority) end
       if valid ~= '' then redis.call('HSET', mkey, 'exp', int(NOW + tonumber(valid))) end
-      if links and links ~= '' or opts and opts.d then redis.call('HSET', mkey, 'links', links, 'queue', queue, 'class', opts.c or '') end
-      if opts and opts.u and opts.u.m == 'done' then redis.call('HSET', mkey, 'lock', 'done') end
+      if links and links ~= '' or opts and opts.depends then redis.call('HSET', mkey, 'links', links, 'queue', queue, 'class', opts.job_class or '') end
+      if opts and opts.unique and opts.unique.mode == 'done' then redis.call('HSET', mkey, 'lock', 'done') end
       local waits
-      if opts and opts.b then members[#members + 1] = id end
-      if opts and opts.d then
-        waits = wait_for(queue, id, opts.c or '', opts.d, mine)
+      if opts and opts.batch then members[#members + 1] = id end
+      if opts and opts.depends then
+        waits = wait_for(queue, id, opts.job_class or '', opts.depends, mine)
         if waits then code, detail = 'waits', waits end
-        if opts.n and waits == 'blocked' then step_between(id, opts.d.p[1], opts.b) end
-        if opts.e then soft('HSET', P .. 'batch:' .. opts.b, 'last', id) end
+        if opts.between and waits == 'blocked' then step_between(id, opts.depends.parents[1], opts.batch) end
+        if opts.behind then soft('HSET', P .. 'batch:' .. opts.batch, 'last', id) end
       end
       if code then say(at, code, detail) end
       if not waits then
-        if mine ~= due then place(queue, priority, mine, {id}, opts and opts.l and string.match(opts.l, ' f(%S+)'))
+        if mine ~= due then place(queue, priority, mine, {id}, opts and opts.links and string.match(opts.links, ' f(%S+)'))
         else fresh[#fresh + 1] = id end
       end
     else
@@ -218,12 +213,12 @@ local function admit(queue, priority, due, valid, opts, jobs)
     end
   end
   if #members > 0 then
-    many('SADD', P .. 'pending:' .. opts.b, members)
-    soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), opts.b) -- its dispatch goes on
-    soft('HINCRBY', P .. 'batch:' .. opts.b, 'total', #members)
+    many('SADD', P .. 'pending:' .. opts.batch, members)
+    soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), opts.batch) -- its dispatch goes on
+    soft('HINCRBY', P .. 'batch:' .. opts.batch, 'total', #members)
   end
   if added > 0 then
-    place(queue, priority, due, fresh, opts and opts.l and string.match(opts.l, ' f(%S+)'))
+    place(queue, priority, due, fresh, opts and opts.links and string.match(opts.links, ' f(%S+)'))
     soft('SADD', P .. 'queues', queue)
     count(queue, 'dispatched', added)
   end
