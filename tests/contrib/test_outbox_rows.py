@@ -57,10 +57,16 @@ def test_delays_and_expiries_count_from_the_writing(delay: int | None, expires: 
         assert int(valid) == max(0, expires - age)
 
 
-@pytest.mark.parametrize("options", [b"", b'{"c":"shop:Job","l":" u1","u":{"k":"1","m":"done","w":0,"c":"return"}}'])
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"",
+        b'{"job_class":"shop:Job","links":" u1","unique":{"digest":"1","mode":"done","window":0,"conflict":"return"}}',
+    ],
+)
 def test_its_id_is_to_be_remembered_beside_what_was_asked(options: bytes) -> None:
     asked = json.loads(options or b"{}")
-    assert json.loads(through(item("", options=options)).draft.options) == {**asked, "m": 1_000}
+    assert json.loads(through(item("", options=options)).draft.options) == {**asked, "remember": 1_000}
 
 
 @given(st.binary())
