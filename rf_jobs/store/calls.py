@@ -61,5 +61,9 @@ def texts(values: Sequence[Any]) -> list[str]:
 def pairs(flat: Sequence[Any] | dict[Any, Any]) -> dict[str, str]:
     """A flat list of names and values (or what RESP3 makes of it) as a dict."""
     if isinstance(flat, dict):
-        return {text(k): text(v) for k, v in flat.items()}
-    return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}
+        return {_readable(k): _readable(v) for k, v in flat.items()}
+    return {_readable(flat[i]): _readable(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def _readable(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

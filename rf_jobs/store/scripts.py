@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-_MOVING = ("limits", "links", "admit")
+_MOVING = ("limits", "links", "batches", "admit")
 """What a script needs that moves jobs."""
 _MOVING_SCRIPTS = {
     **dict.fromkeys(

@@ -360,3 +360,44 @@ async def test_the_doctor_misses_a_scheduler(manager: QueueManager) -> None:
     await rewind(manager, "a", 5)
     status, what = await found()
     assert (status, "late" in what) == ("warn", True)
+
+
+# --- somebody edited the store --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("next", "x"), ("next", "nan"), ("next", "1e400"), ("fired", "x"), ("due", "x"), ("def", b"\xff")]
+)  # fmt: skip
+async def test_an_edit_of_one_schedule_does_not_stop_the_others(
+    manager: QueueManager, field: str, value: str | bytes
+) -> None:
+    for name in ("broken", "sound"):
+        await manager.schedules.upsert(name, Ticked(n=1), every=0.2)
+    await manager.store.client.hset("{rf}:schedule:broken", field, value)
+    ticks = heard(manager, events.ScheduleTicked)
+    async with Scheduler(manager):
+
+        async def three() -> bool:
+            return sum(tick.schedule == "sound" for tick in ticks) >= 3
+
+        await until(three, "three ticks of the sound one")
+        assert {each.name for each in await manager.schedules.list()} == {"broken", "sound"}
+
+
+async def test_a_schedule_that_is_put_again_takes_the_place_of_what_was_damaged(manager: QueueManager) -> None:
+    await manager.schedules.upsert("one", Ticked(n=1), every=0.2)
+    await manager.store.client.hset("{rf}:schedule:one", "def", "{")
+    ticks = heard(manager, events.ScheduleTicked)
+    async with Scheduler(manager):
+
+        async def troubled() -> bool:
+            return "damaged" in (await manager.schedules.get("one")).error
+
+        await until(troubled, "the scheduler says that it is damaged")
+        assert ticks == []
+        await manager.schedules.upsert("one", Ticked(n=1), every=0.2)
+
+        async def ticked() -> bool:
+            return bool(ticks)
+
+        await until(ticked, "it runs again")

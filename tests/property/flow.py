@@ -104,10 +104,12 @@ class Flow:
 
     def run(self, call: Call[T]) -> T:
         """The first reply; maybe the call is sent again, as after a lost reply."""
+        return self._maybe_twice(call)[0]
+
+    def _maybe_twice(self, call: Call[T]) -> tuple[T, T]:
+        """The first reply, and the last."""
         first = self._once(call)
-        if self.dice.random() < self.often:
-            self._once(call)
-        return first
+        return first, self._once(call) if self.dice.random() < self.often else first
 
     def _once(self, call: Call[T]) -> T:
         if call.moves < 0:
@@ -186,7 +188,11 @@ class Flow:
 
     def fetch(self, wanted: int, queues: Sequence[str] = ("a",)) -> list[Leased]:
         self._nonces += 1
-        return self.run(self.commands.fetch("w", self._nonces, wanted, 60_000, queues)).jobs
+        call = self.commands.fetch("w", self._nonces, wanted, 60_000, queues)
+        fetched = self._once(call)
+        if self.dice.random() < self.often:
+            fetched = self._once(call)  # the worker knows of this reply alone: what the first freed, this one may bring
+        return fetched.jobs
 
     def finish(self, jobs: Sequence[Leased], verb: str, result: bytes = b"") -> list[int]:
         number = 60_000 if result else 100_000_000

@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[2]
 COPIED = ("rf_jobs", "exporters", "tests", "pyproject.toml", "pytest_rf_jobs.py")
 LUA = Path("rf_jobs", "store", "lua")
 ORDER = "tests/integration/test_order.py"
-FLOWS = ("tests/property/test_flow_cases.py", "tests/property/test_limit_cases.py", "tests/property/test_workflows.py")
+FLOWS = (
+    "tests/property/test_flow_cases.py",
+    "tests/property/test_limit_cases.py",
+    "tests/property/test_damaged_store.py",
+    "tests/property/test_workflows.py",
+)
 LIMITS = ("tests/property/test_limit_cases.py", "tests/property/test_limits.py")
 MUTANTS = (
     ("finish.lua", "if m[1] == token then return 1, m[2] end", "if m[1] then return 1, m[2] end", "no fence"),
@@ -49,9 +54,9 @@ MUTANTS = (
     ("schedule_fire.lua", "if m[4] then return 'paused', '' end", "", "a paused schedule runs"),
     ("schedule_fire.lua", "if m[1] ~= ARGV[i + 2] then return 'changed', '' end", "", "an old definition runs"),
     ("schedule_fire.lua", "if number(m[3]) > NOW then", "if false then", "a tick runs before it is due"),
-    ("schedule_fire.lua", "'missed', int(missed))", "'missed', 1)", "missed ticks are counted once"),
+    ("schedule_fire.lua", "bump(key, 'missed', missed)", "bump(key, 'missed', 1)", "missed ticks are counted once"),
     ("schedule_put.lua", "known and m[2] == timing and m[7]", "false", "a change of the job loses a tick"),
-    ("schedule_put.lua", "if not paused and (orphaned or not stays)", "if orphaned or not stays", "a change ends a pause"),
+    ("schedule_put.lua", "if not paused and (orphaned or damaged or not stays)", "if orphaned or not stays", "a change ends a pause"),
     ("schedule_pause.lua", "if m[1] ~= ARGV[3] then return -2 end", "", "a resume takes another definition's tick"),
     ("schedule_due.lua", "many('ZADD', P .. 'schedules', hidden)", "", "schedulers are handed the same work"),
 )  # fmt: skip
@@ -60,21 +65,24 @@ FLOW_MUTANTS = (
     ("lib/links.lua", "if soft('SCARD', P .. 'parents:' .. child) == 0 then unblock", "if true then unblock", "the first parent is enough"),
     ("lib/links.lua", "if state ~= 'completed' and m[4] ~= 'run' then", "if state ~= 'completed' then", "on_failure='run' does not"),
     ("lib/links.lua", "elseif onfail ~= 'run' then\n", "elseif false then\n", "a parent that failed before counts as done"),
-    ("lib/links.lua", "if is_stale(id, state) or soft('SREM', P .. 'pending:'", "if soft('SREM', P .. 'pending:'", "old news of a member"),
+    ("lib/batches.lua", "if is_stale(id, state) or soft('SREM', P .. 'pending:'", "if soft('SREM', P .. 'pending:'", "old news of a member"),
     ("lib/links.lua", "if is_stale(id, state) then return end", "", "old news of a parent"),
     ("lib/links.lua", "if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over'", "if false then WORK[#WORK + 1] = {'over'", "a chunk of the dependents is enough"),
-    ("lib/links.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
-    ("lib/links.lua", "or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then soft('HSET', key, 'fired:' .. which, 1)", "callbacks are not known to be called"),
-    ("lib/links.lua", "or soft('SCARD', P .. 'pending:' .. batch) > 0 then return end", "then return end", "a batch ends before its members"),
-    ("lib/links.lua", "local b = soft('HMGET', key, 'sealed',", "local b = soft('HMGET', key, 'state',", "a batch ends before it is all there"),
-    ("lib/links.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),
-    ("lib/links.lua", "if #doomed == CHUNK then", "if false then", "a chunk of the doomed is enough"),
-    ("lib/links.lua", "soft('HDEL', key, 'cancelled', 'stopped')", "", "a replayed batch stays cancelled"),
+    ("lib/batches.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
+    ("lib/batches.lua", "or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then soft('HSET', key, 'fired:' .. which, 1)", "callbacks are not known to be called"),
+    ("lib/batches.lua", "or soft('SCARD', P .. 'pending:' .. batch) > 0 then return end", "then return end", "a batch ends before its members"),
+    ("lib/batches.lua", "local b = soft('HMGET', key, 'sealed',", "local b = soft('HMGET', key, 'state',", "a batch ends before it is all there"),
+    ("lib/batches.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),
+    ("lib/batches.lua", "if #doomed == CHUNK then", "if false then", "a chunk of the doomed is enough"),
+    ("lib/batches.lua", "soft('HDEL', key, 'cancelled', 'stopped')", "", "a replayed batch stays cancelled"),
     ("lib/links.lua", "soft('SADD', P .. 'parents:' .. child, parent) -- should", "-- should", "a replayed parent is not waited for"),
     ("lib/links.lua", "if holder == id and mode ~= 'window' then", "if false then", "a lock outlives its holder"),
-    ("lib/links.lua", "redis.call('UNLINK', P .. 'doomed:' .. batch)", "", "a replayed batch goes on dooming"),
+    ("lib/batches.lua", "redis.call('UNLINK', P .. 'doomed:' .. batch)", "", "a replayed batch goes on dooming"),
     ("lib/links.lua", "for i = next_item, #WORK do", "for i = next_item + 1, #WORK do", "the outbox loses one"),
     ("lib/admit.lua", "soft('HINCRBY', P .. 'batch:' .. opts.batch, 'total', #members)", "", "a batch can't count"),
+    ("lib/admit.lua", "opts.batch and redis.call('EXISTS', P .. 'ended:' .. id) == 1", "false", "what is over runs again with its batch"),
+    ("lib/prelude.lua", "if string.find(reply.err, 'WRONGTYPE', 1, true) and", "if false and", "a key of the wrong type stops everybody"),
+    ("lib/links.lua", "pcall(work[item[1]], item[2], item[3], item[4], item[5])", "true, work[item[1]](item[2], item[3], item[4], item[5])", "what is no work stops the rest"),
     ("lib/admit.lua", "if b[2] then return 'cancelled' end", "", "a cancelled batch takes members"),
     ("revive.lua", "WORK[#WORK + 1] = {'reopen', ARGV[i], links}", "", "a replay is not told to its batch"),
     ("clear.lua", "if m[1] then WORK[#WORK + 1] = {'over', id, 'cancelled', m[1]} end", "", "a cleared job is never over"),

@@ -38,6 +38,7 @@ class Plan:
     """In the order in which they stand in the groups."""
     is_new: bool = False
     """Whether its groups are what is dispatched: then its members have the same ids each time."""
+    group_ids: set[UUID] = field(default_factory=set)
     taken: set[Choices] = field(default_factory=set)
     tangled: bool = False
     """Whether a member waits for one that it names."""
@@ -97,7 +98,7 @@ def plan_members(members: list[Member], place: Place) -> Plan:
 
 
 def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]) -> None:
-    if group in inside or any(known.group.id == group.id for known in plan.groups):
+    if group in inside or group.id in plan.group_ids:
         raise InvalidOption(
             f"{group.kind} {group.label or group.id} is in this dispatch twice, or inside itself; make another one"
         )
@@ -107,6 +108,7 @@ def _add_group(plan: Plan, group: Group, place: Place, inside: tuple[Group, ...]
         raise InvalidOption(f"{group.kind} {group.label or group.id} has no members")
     planned = PlannedGroup(group, place.group)
     plan.groups.append(planned)
+    plan.group_ids.add(group.id)
     own = str(group.id)
     if isinstance(group, Batch):
         for member in group.members:

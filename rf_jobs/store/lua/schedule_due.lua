@@ -6,8 +6,12 @@ local me, limit = ARGV[1], tonumber(ARGV[4])
 local names = soft('ZRANGEBYSCORE', P .. 'schedules', '-inf', int(NOW), 'LIMIT', 0, limit)
 local out, hidden, gone = {}, {}, {}
 for _, name in ipairs(names) do
-  local m = soft('HMGET', P .. 'schedule:' .. name, 'next', 'rev')
+  local m = soft('HMGET', P .. 'schedule:' .. name, 'next', 'rev', 'due')
   if m[2] and m[1] and m[1] ~= '' then
+    if not string.match(m[1], '^%-?%d+$') or #m[1] > 15 then -- somebody's edit must not stop the others
+      m[1] = int(number(m[3]) > 0 and number(m[3]) or NOW)
+      redis.call('HSET', P .. 'schedule:' .. name, 'next', m[1])
+    end
     out[#out + 1], out[#out + 2], out[#out + 3] = name, m[1], m[2]
     hidden[#hidden + 1] = int(NOW + tonumber(ARGV[3]))
     hidden[#hidden + 1] = name

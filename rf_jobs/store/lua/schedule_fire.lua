@@ -68,20 +68,20 @@ local function fire(i, m)
   if refused and expected == '' then return 'refused', refused end
   local late = expected ~= '' and math.max(0, NOW - number(m[3])) or 0
   if refused == 'unique' then
-    soft('HINCRBY', key, 'overlaps', 1)
+    bump(key, 'overlaps', 1)
   elseif refused then
     missed, err = missed + 1, 'the dispatch was refused: ' .. refused
   elseif run ~= '' then
     soft('HSET', key, 'tick', run, 'ran', int(NOW), 'job', ARGV[i + 8], 'lag', int(late))
     soft('HDEL', key, 'error')
-    soft('HINCRBY', key, 'fired', 1)
+    bump(key, 'fired', 1)
   end
   if expected ~= '' then
     soft('HSET', key, 'next', tick, 'due', due, 'from', expected, 'by', me, 'refused', refused or '')
     soft('ZADD', P .. 'schedules', due ~= '' and due or '+inf', name)
   end
   if missed > 0 then
-    soft('HINCRBY', key, 'missed', int(missed))
+    bump(key, 'missed', missed)
     soft('HSET', key, 'missed_at', int(NOW))
   end
   if err ~= '' then soft('HSET', key, 'error', err, 'failed', int(NOW)) end

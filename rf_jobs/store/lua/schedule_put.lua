@@ -5,7 +5,7 @@
 local source, scheduler, orphan = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local found = {}
 for i = 4, #ARGV, 6 do
-  found[#found + 1] = soft('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'timing', 'source', 'seen', 'orphaned', 'paused', 'due')
+  found[#found + 1] = soft('HMGET', P .. 'schedule:' .. ARGV[i], 'rev', 'timing', 'source', 'seen', 'orphaned', 'paused', 'due', 'def')
 end
 local head = soft('ZRANGE', P .. 'schedules', 0, 0, 'WITHSCORES')
 local soonest = tonumber(head[2] or '') or math.huge
@@ -23,12 +23,13 @@ local function put(i, m)
   local known, orphaned, paused = m[1], m[5], m[6]
   if source == 'api' and m[3] == 'code' and not orphaned and NOW - number(m[4]) <= orphan then return -1 end
   soft('HSET', key, 'seen', int(NOW), 'owner', scheduler)
-  if known == rev and m[3] == source and not orphaned then return 0 end
+  local damaged = m[8] ~= definition -- by somebody's edit, where the revision is the same
+  if known == rev and m[3] == source and not orphaned and not damaged then return 0 end
   soft('HSET', key, 'rev', rev, 'timing', timing, 'def', definition, 'source', source)
   soft('HDEL', key, 'error', 'orphaned')
   local stays = known and m[2] == timing and m[7]
   if not stays then soft('HSET', key, 'next', tick, 'due', due) end
-  if not paused and (orphaned or not stays) then wait(name, stays or due) end
+  if not paused and (orphaned or damaged or not stays) then wait(name, stays or due) end
   if known then
     soft('HSET', key, 'changed', int(NOW))
     return known == rev and 0 or 2
