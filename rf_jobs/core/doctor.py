@@ -58,6 +58,10 @@ class Findings:
     age_objective: float
     schedules: ScheduleSurvey
     """With the one that is due first."""
+    unsettled: int
+    """Consequences that are still to be drawn from what has happened to jobs."""
+    skipped: list[str]
+    """Those that could not be, at most the last thousand."""
 
 
 def worst(checks: list[Check]) -> Status:
@@ -72,7 +76,7 @@ async def check_up(store: AsyncStore, *, queue_age_objective: float = 300.0) -> 
     findings = await _examine(store, queue_age_objective)
     judges = (
         _version, _eviction, _persistence, _memory, _latency, _clock, _workers, _stale, _leases, _served, _age, _paused,
-        _dead, _parked, _schedules, _ledger,
+        _dead, _parked, _schedules, _consequences, _ledger,
     )  # fmt: skip
     return [judge(findings) for judge in judges]
 
@@ -104,6 +108,8 @@ async def _examine(store: AsyncStore, age_objective: float) -> Findings:
         overdue={name: count for name, count in overdue.items() if count},
         age_objective=age_objective,
         schedules=await store.run(ScheduleCalls(commands.keys, commands.retention).survey(1)),
+        unsettled=await store.run(commands.unsettled()),
+        skipped=await store.run(commands.skipped()),
     )
 
 
@@ -307,6 +313,19 @@ def _schedules(f: Findings) -> Check:
         todo = "rf-jobs schedules list shows which and why; look at the schedulers' logs"
         return Check("schedules", "warn", f"{what}; the next run is {late / 1000:.0f} s late", todo)
     return Check("schedules", "ok", what)
+
+
+def _consequences(f: Findings) -> Check:
+    """What the end of a job means for its batch, its dependents and its limits."""
+    name = "consequences"
+    if f.skipped:
+        what = f"{len(f.skipped)} could not be drawn; the last one: {f.skipped[-1]}"
+        todo = "rf-jobs explain the ids it names, and cancel or replay what waits for ever; then delete the key outbox:skipped"
+        return Check(name, "fail", what, todo)
+    if f.unsettled and not _alive(f):
+        what = f"{f.unsettled} wait to be drawn, and no worker is alive to do it"
+        return Check(name, "warn", what, "start one: rf-jobs worker MODULE")
+    return Check(name, "ok", f"{f.unsettled} wait to be drawn" if f.unsettled else "all are drawn")
 
 
 def _ledger(f: Findings) -> Check:

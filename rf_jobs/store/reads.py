@@ -73,6 +73,14 @@ class Reads:
     def queues(self) -> Call[list[str]]:
         return Call("read", ("SMEMBERS", self.keys.of("queues")), lambda r: sorted(texts(list(r))))
 
+    def unsettled(self) -> Call[int]:
+        """How many consequences of what has happened are still to be drawn."""
+        return Call("read", ("LLEN", self.keys.of("outbox")), int)
+
+    def skipped(self) -> Call[list[str]]:
+        """Consequences that could not be drawn, each with the time (ms) and why; the oldest first."""
+        return Call("read", ("LRANGE", self.keys.of("outbox", "skipped"), 0, -1), _printable)
+
     def metrics(self) -> Call[dict[str, str]]:
         return Call("read", ("HGETALL", self.keys.of("metrics")), pairs)
 
@@ -120,6 +128,10 @@ def _by_name(flat: Sequence[bytes] | dict[bytes, bytes]) -> dict[str, bytes]:
     if isinstance(flat, dict):
         return {text(name): value for name, value in flat.items()}
     return {text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
+
+
+def _printable(lines: Sequence[bytes]) -> list[str]:
+    return [line.decode("utf-8", "replace") for line in lines]
 
 
 def _scored(reply: Any) -> list[tuple[str, float]]:

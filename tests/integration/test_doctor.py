@@ -307,6 +307,28 @@ async def test_what_an_operator_has_to_look_at_is_named(manager: QueueManager, r
     raw.delete("{rf}:worker:w0")
 
 
+async def test_what_could_not_follow_from_a_jobs_end_is_named(manager: QueueManager, raw: Any) -> None:
+    assert (await checked(manager))["consequences"].status == "ok"
+    first = await manager.dispatch(DoctorJob())
+    second = await manager.dispatch(DoctorJob()).on_queue("broken").depends_on(first)
+    raw.set("{rf}:ready:broken", "not a sorted set")
+    (leased,) = await manager.pop_batch("ward", 1)
+    await leased.complete()
+    raw.delete("{rf}:ready:broken")
+    told = (await checked(manager))["consequences"]
+    assert told.status == "fail"
+    assert told.what.startswith("1 could not be drawn; the last one: ")
+    assert str(second) in told.what or str(first) in told.what
+    assert "WRONGTYPE" in told.what
+    assert "explain" in told.todo
+
+
+async def test_consequences_that_nobody_draws_are_told_of(manager: QueueManager, raw: Any) -> None:
+    raw.rpush("{rf}:outbox", "[]", "[]")
+    told = (await checked(manager))["consequences"]
+    assert (told.status, told.what) == ("warn", "2 wait to be drawn, and no worker is alive to do it")
+
+
 @pytest.mark.usefixtures("_any_latency_will_do")
 async def test_the_servers_settings_are_judged() -> None:
     with ephemeral_server(extra_args=["--maxmemory-policy", "allkeys-lru"]) as server:

@@ -68,7 +68,7 @@ def test_a_method_is_explained_shown_and_tested(owner: str, name: str) -> None:
 @pytest.mark.parametrize("keyword", KEYWORDS)
 def test_a_class_keyword_is_explained_shown_and_tested(keyword: str) -> None:
     assert f"`{keyword}`" in (ROOT / "docs/guides/jobs.md").read_text()
-    assert re.search(rf"\(Job,[^)]*\b{keyword}=|\b{keyword}=.*\n?.*\):", RUN), (
+    assert re.search(rf"\(\s*Job,(?:[^()]|\([^()]*\))*\b{keyword}=|\b{keyword}=.*\n?.*\):", RUN), (
         f"no example and no guide uses {keyword}="
     )
     assert re.search(rf"\b{keyword}=|\"{keyword}\":", TESTS), f"no test uses {keyword}="
