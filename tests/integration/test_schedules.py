@@ -378,7 +378,7 @@ async def test_an_edit_of_one_schedule_does_not_stop_the_others(
     async with Scheduler(manager):
 
         async def three() -> bool:
-            return sum(tick.schedule == "sound" for tick in ticks) >= 3
+            return len([tick for tick in ticks if tick.schedule == "sound"]) >= 3
 
         await until(three, "three ticks of the sound one")
         assert {each.name for each in await manager.schedules.list()} == {"broken", "sound"}
