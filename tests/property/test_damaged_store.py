@@ -136,3 +136,16 @@ def test_a_batch_whose_members_were_removed_can_be_cancelled(flow: Flow) -> None
     assert flow.stop(batch)
     assert flow.batch(batch)["state"] == "cancelled"
     assert flow.fired(batch) == ["finally"]
+
+
+def test_a_queue_that_cannot_take_whom_a_limit_lets_in_keeps_no_other_consequence(flow: Flow) -> None:
+    flow.run(limit_calls.define("one", {"c": "1"}))
+    parent = flow.add(Options(links=" lone"))
+    child = flow.add(Options(depends=Depends([parent], "cancel")))
+    flow.add(Options(links=" lone"), queue="broken")
+    leases = flow.fetch(1)
+    assert flow.fetch(1, ["broken"]) == []
+    flow.client.set("{rf}:ready:broken", "no sorted set")
+    assert flow.finish(leases, "complete") == [1]
+    assert flow.client.hget(f"{{rf}}:meta:{child}", "state") == b"ready"
+    assert flow.client.llen("{rf}:outbox:skipped") == 1

@@ -80,16 +80,14 @@ local function stopped_by(id, links)
     local ref, class = hold_on(id)
     if ref then return ref, class end
   end
-  if not links or not string.find(links, ' l', 1, true) then return nil end
-  local refs = {}
-  for ref in string.gmatch(links, ' l(%S+)') do
+  local refs = refs_in(links or '')
+  for _, ref in ipairs(refs) do
     local limit = limits[ref]
     if not limit then
       limit = room_under(ref)
       limits[ref] = limit
     end
     if limit.free <= 0 then return ref end
-    refs[#refs + 1] = ref
   end
   for _, ref in ipairs(refs) do
     local limit = limits[ref]
@@ -134,22 +132,23 @@ local function lease_popped(queue, popped)
   local stem = queue .. ' '
   for i = 1, #popped, 2 do
     local id, score, mkey = popped[i], popped[i + 1], metas[(i + 1) / 2]
-    local m = fresh and NEW or meta_of(id, 'epoch', 'attempt', 'crashes', 'score', 'first', 'previous', 'exp', 'links', 'since', 'class')
+    local m = fresh and NEW or meta_of(id, 'epoch', 'exp', 'links', 'since')
     local stop, class
-    if m[8] or #holds > 0 then stop, class = stopped_by(id, m[8]) end
+    if m[3] or #holds > 0 then stop, class = stopped_by(id, m[3]) end
     if stop then
-      hold(queue, id, score, stop, class or m[10] or '')
+      hold(queue, id, score, stop, class or meta_of(id, 'class')[1] or '')
       held = held + 1
     else
-      if m[9] then turns[queue] = math.max(turns[queue] or 0, tonumber(score) % BAND) end
+      if m[4] then turns[queue] = math.max(turns[queue] or 0, tonumber(score) % BAND) end
       -- Whatever somebody made of a field by hand, after this it can be read.
-      local exp = m[7] and tonumber(m[7]) and m[7]
-      local stood = tonumber(m[9] or '') and m[9] or score
+      local exp = m[2] and tonumber(m[2]) and m[2]
+      local stood = tonumber(m[4] or '') and m[4] or score
       if m[1] then
-        local attempt = number(m[2]) + 1
-        local first = tonumber(m[5] or '') and m[5] or tonumber(m[4] or '') and m[4] or stood
+        local was = meta_of(id, 'attempt', 'crashes', 'score', 'first', 'previous')
+        local attempt = number(was[1]) + 1
+        local first = tonumber(was[4] or '') and was[4] or tonumber(was[3] or '') and was[3] or stood
         local epoch = int(math.max(number(m[1]) + 1, NOW))
-        local crashes, previous = int(number(m[3])), plain(m[6])
+        local crashes, previous = int(number(was[2])), plain(was[5])
         redis.call('HSET', mkey, 'state', 'running', 'attempt', attempt, 'token', token, 'epoch', epoch,
           'score', score, 'first', first, 'crashes', crashes)
         give(id, table.concat({queue, stood, attempt, crashes, epoch, first, previous, exp or ''}, ' '))

@@ -51,9 +51,10 @@ end
 
 -- Whether a batch is done, and what follows.
 local function look_at(batch)
+  if soft('SCARD', P .. 'pending:' .. batch) > 0 then return end
   local key = P .. 'batch:' .. batch
   local b = soft('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
-  if not b[1] or b[2] or soft('SCARD', P .. 'pending:' .. batch) > 0 then return end
+  if not b[1] or b[2] then return end
   local failed = soft('SCARD', P .. 'failed:' .. batch)
   local state = b[7] and 'cancelled' or (failed > 0 or b[8]) and 'failed' or 'completed'
   soft('HSET', key, 'finished', int(NOW), 'state', state)
@@ -79,6 +80,19 @@ function work.member(batch, id, state)
     if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id .. ' ' .. state, '0') end
   end
   look_at(batch)
+end
+
+-- {'members', batch, ids}: members that are nothing else have completed.
+function work.members(batch, ids)
+  spent = spent + #ids - 1
+  if from_outbox then
+    for _, id in ipairs(ids) do work.over(id, 'completed', ' b' .. batch) end
+    return
+  end
+  if soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
+    for _, id in ipairs(ids) do remember_end(id, 'completed', '') end
+  end
+  if many('SREM', P .. 'pending:' .. batch, ids) > 0 then look_at(batch) end
 end
 
 -- Its batch waits for it again.

@@ -7,6 +7,18 @@ local function name_of(ref)
   return string.match(ref, '^[^/]+') or ''
 end
 
+-- The limits that a job's links name. Many jobs have the same.
+local refs_by_links = {}
+local function refs_in(links)
+  local refs = refs_by_links[links]
+  if not refs then
+    refs = {}
+    for ref in string.gmatch(links, ' l(%S+)') do refs[#refs + 1] = ref end
+    refs_by_links[links] = refs
+  end
+  return refs
+end
+
 -- A held job back to where it stood. Answers whether it was held there.
 local function unhold(ref, id, score)
   local m = meta_of(id, 'held', 'queue', 'class')
@@ -40,12 +52,20 @@ end
 -- queue that nobody serves, while others wait in vain.
 local LOOK_AGAIN = 5000
 
--- A job stops running, for whatever reason: what it took of concurrency limits is free again.
+-- A job stops running, for whatever reason: what it took of concurrency limits is free again at the end of the script.
+local leaving = {} -- ids by reference
 local function leave(id, links)
-  for ref in string.gmatch(links, ' l(%S+)') do
-    if soft('SREM', P .. 'holders:' .. ref, id) == 1 and release(ref, 1) == 1 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
-      soft('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)
-    end
+  for _, ref in ipairs(refs_in(links)) do
+    local ids = leaving[ref] or {}
+    leaving[ref] = ids
+    ids[#ids + 1] = id
+  end
+end
+
+local function let_others_in(ref, ids)
+  local n = many('SREM', P .. 'holders:' .. ref, ids)
+  if n > 0 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 and release(ref, n) > 0 and redis.call('EXISTS', P .. 'held:' .. ref) == 1 then
+    soft('ZADD', P .. 'timers', 'LT', int(NOW + LOOK_AGAIN), ref)
   end
 end
 

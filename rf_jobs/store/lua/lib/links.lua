@@ -146,6 +146,12 @@ local function parent_over(child, parent, state, result)
   if soft('SCARD', P .. 'parents:' .. child) == 0 then unblock(m[2], child, m[3] or '', tonumber(m[5] or '')) end
 end
 
+-- Of a member of a batch that is still being dispatched: those that wait for it may be yet to come, or all of it be sent again, and
+-- it be gone by then.
+local function remember_end(id, state, result)
+  redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. result, 'PX', 900000)
+end
+
 -- {'over', id, state, links, result}: a job or a batch has ended.
 function work.over(id, state, links, result)
   if is_stale(id, state) then return end
@@ -171,9 +177,7 @@ function work.over(id, state, links, result)
   if not batch then return end
   WORK[#WORK + 1] = {'member', batch, id, state}
   if soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
-    -- Those that wait for it may be yet to come, or all of it be sent again, and it be gone by then.
-    local kept = string.find(links, ' k', 1, true) and result or ''
-    redis.call('SET', P .. 'ended:' .. id, state .. ' ' .. kept, 'PX', 900000)
+    remember_end(id, state, string.find(links, ' k', 1, true) and result or '')
   end
 end
 
@@ -235,8 +239,15 @@ function work.again(id)
   if more then run_again(id) end
 end
 
-local function said_by(fault)
-  return tostring(type(fault) == 'table' and fault.err or fault)
+-- What one of them meets, somebody's edit of its callbacks for one, must not stop those behind it. It is kept for whoever has to
+-- mend it; the doctor tells.
+local function try(item, f, ...)
+  local ok, fault = pcall(f, ...)
+  if ok then return end
+  local said = cjson.encode(item) .. ' ' .. tostring(type(fault) == 'table' and fault.err or fault)
+  redis.log(redis.LOG_WARNING, 'rf-jobs: skipped ' .. said)
+  soft('RPUSH', P .. 'outbox:skipped', int(NOW) .. ' ' .. said)
+  soft('LTRIM', P .. 'outbox:skipped', -1000, -1)
 end
 
 -- Does what is on WORK, as much as one script may. Answers whether that was all.
@@ -245,13 +256,7 @@ local function do_work()
   while WORK[next_item] do
     if next_item + spent > STEPS or #EFFECTS >= 5 * STEPS then return false end
     local item = WORK[next_item]
-    -- What one of them meets, somebody's edit of its callbacks for one, must not stop those behind it.
-    local ok, fault = pcall(work[item[1]], item[2], item[3], item[4], item[5])
-    if not ok then -- kept for whoever has to mend it; the doctor tells
-      redis.log(redis.LOG_WARNING, 'rf-jobs: skipped ' .. cjson.encode(item) .. ': ' .. said_by(fault))
-      soft('RPUSH', P .. 'outbox:skipped', int(NOW) .. ' ' .. cjson.encode(item) .. ' ' .. said_by(fault))
-      soft('LTRIM', P .. 'outbox:skipped', -1000, -1)
-    end
+    try(item, work[item[1]], item[2], item[3], item[4], item[5])
     next_item = next_item + 1
   end
   return true
@@ -259,6 +264,7 @@ end
 
 -- To be called at the end of each script that moves jobs. Answers how much is left in the outbox.
 local function run_work()
+  for ref, ids in pairs(leaving) do try({'leave', ref, ids}, let_others_in, ref, ids) end
   do_work()
   for i = next_item, #WORK do soft('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
   return WORK[1] and soft('LLEN', P .. 'outbox') or 0

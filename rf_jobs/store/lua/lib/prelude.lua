@@ -250,11 +250,24 @@ end
 -- Puts jobs that were just taken from where they stood among the finished of their queue, and counts it there.
 -- links: by id, what hangs on those that have any, see links.lua.
 local function shelve(queue, state, ids, keep, links)
-  local args = {}
+  local args, now, members = {}, int(NOW), {}
   for i = 1, #ids do
-    args[2 * i - 1] = int(NOW)
-    args[2 * i] = ids[i]
-    if links[ids[i]] then WORK[#WORK + 1] = {'over', ids[i], state, links[ids[i]], RESULTS[ids[i]]} end
+    local id = ids[i]
+    args[2 * i - 1] = now
+    args[2 * i] = id
+    local hangs = links[id]
+    if hangs and string.find(hangs, ' [bksu]') then
+      -- Those that completed and are members and no more are told together.
+      local batch = state == 'completed' and string.match(hangs, '^ b(%S+)$')
+      if not batch then
+        WORK[#WORK + 1] = {'over', id, state, hangs, RESULTS[id]}
+      elseif members[batch] then
+        members[batch][#members[batch] + 1] = id
+      else
+        members[batch] = {id}
+        WORK[#WORK + 1] = {'members', batch, members[batch]}
+      end
+    end
   end
   many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
   count(queue, state, #ids)
