@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from rf_jobs.cli.exits import Exit, exit_code
-from rf_jobs.cli.wording import clean
 from rf_jobs.words.errors import RfJobsError
+from rf_jobs.words.printing import clean
 
 COMMANDS: dict[str, str] = {
     "worker": "Run jobs, in supervised processes.",

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import msgspec
 
-from rf_jobs.cli.wording import clean
+from rf_jobs.words.printing import clean
 
 
 def document(value: Any) -> None:

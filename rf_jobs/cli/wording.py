@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from rf_jobs.words.printing import clean
+
 NOTHING = "-"
 _LADDER = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -53,12 +55,6 @@ def size(count: float) -> str:
 def number(count: float) -> str:
     """``12,345``."""
     return f"{count:,.0f}"
-
-
-def clean(text: str, *, lines: bool = False) -> str:
-    """Text from the store, without what a terminal would obey; ``lines`` keeps line breaks."""
-    kept = "\n\t" if lines else ""
-    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def short(text: str, length: int = 60) -> str:

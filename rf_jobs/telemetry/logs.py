@@ -18,6 +18,7 @@ import msgspec
 
 from rf_jobs.model import events as ev
 from rf_jobs.model.events import AttemptEvent, EventBus, FailedAttempt, JobEvent
+from rf_jobs.words.printing import clean
 
 lifecycle = logging.getLogger("rf_jobs.lifecycle")
 
@@ -174,7 +175,7 @@ def trace_ids(record: logging.LogRecord) -> tuple[str, str]:
 
 
 class TextFormatter(logging.Formatter):
-    """``12:30:01 INFO rf_jobs.worker  message  key=value``."""
+    """``12:30:01 INFO rf_jobs.worker  message  key=value``. Nothing that somebody put into a message can pass for another line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s  %(message)s", "%H:%M:%S")
@@ -189,7 +190,10 @@ class TextFormatter(logging.Formatter):
         trace_id = trace_ids(record)[0]
         if trace_id:
             fields["trace_id"] = trace_id
-        return line + ("  " + " ".join(f"{key}={value}" for key, value in fields.items()) if fields else "")
+        return clean(line + ("  " + " ".join(f"{key}={value}" for key, value in fields.items()) if fields else ""))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's name)
+        return clean(super().formatException(ei), lines=True)
 
 
 class JsonFormatter(logging.Formatter):

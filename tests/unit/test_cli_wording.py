@@ -10,6 +10,7 @@ import pytest
 from rf_jobs.cli import options, wording
 from rf_jobs.cli.exits import Exit, exit_code
 from rf_jobs.words import errors
+from rf_jobs.words.printing import clean
 
 NOW = datetime(2030, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -77,8 +78,8 @@ def test_sizes_are_written(count: int, text: str) -> None:
 
 
 def test_text_from_the_store_cannot_steer_the_terminal() -> None:
-    assert wording.clean("a\x1b[31mb\nc") == "a\\x1b[31mb\\nc"
-    assert wording.clean("a\x9b\nc\td", lines=True) == "a\\x9b\nc\td"
+    assert clean("a\x1b[31mb\nc") == "a\\x1b[31mb\\nc"
+    assert clean("a\x9b\nc\td", lines=True) == "a\\x9b\nc\td"
     assert wording.short("one\n  two\x07", 60) == "one two\\x07"
     assert wording.short("x" * 70) == "x" * 59 + "…"
 

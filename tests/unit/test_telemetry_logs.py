@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 
+import msgspec
 import pytest
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
@@ -48,6 +49,15 @@ def test_a_transition_is_a_line(caplog: pytest.LogCaptureFixture) -> None:
     assert (line["trace_id"], line["span_id"]) == ("a" * 32, "b" * 16)
     text = TextFormatter().format(record)
     assert text.endswith(f"job_id=0190-id attempt=2 trace_id={'a' * 32}")
+
+
+def test_what_an_error_says_cannot_pass_for_another_line_or_reach_the_terminal(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (record,) = told(caplog, msgspec.structs.replace(RETRIED, message="x\n12:00:00 INFO rf_jobs  all is well\x1b[2J"))
+    assert TextFormatter().format(record).isprintable()
+    record.exc_info = (ValueError, ValueError("\x1b[2J"), None)
+    assert "\x1b" not in TextFormatter().format(record)
 
 
 def test_redacted_it_has_the_type_alone(caplog: pytest.LogCaptureFixture) -> None:

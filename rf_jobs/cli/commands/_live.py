@@ -8,11 +8,12 @@ import click
 import msgspec
 
 from rf_jobs.cli import shapes
-from rf_jobs.cli.wording import clean, duration, short
+from rf_jobs.cli.wording import duration, short
 from rf_jobs.core.cancellations import ACKNOWLEDGED, Cancellation
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import AttemptError, JobRecord, Progress
 from rf_jobs.core.updates import JobUpdate, StateChanged
+from rf_jobs.words.printing import clean
 
 
 def line_of(line: LogLine) -> str:

@@ -9,9 +9,9 @@ import click
 
 from rf_jobs.cli import output
 from rf_jobs.cli.session import Session, known_queue
-from rf_jobs.cli.wording import clean
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.printing import clean
 
 Act = Callable[[QueueManager, str], Awaitable[bool]]
 

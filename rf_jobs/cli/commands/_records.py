@@ -7,9 +7,10 @@ import msgspec
 
 from rf_jobs.cli import output
 from rf_jobs.cli.commands._live import line_of, progress_of, stage_of
-from rf_jobs.cli.wording import ago, class_name, clean, duration, number, short, size, when
+from rf_jobs.cli.wording import ago, class_name, duration, number, short, size, when
 from rf_jobs.core.joblog import LogLine
 from rf_jobs.core.records import JobRecord
+from rf_jobs.words.printing import clean
 from rf_jobs.words.states import Priority
 
 

@@ -10,10 +10,11 @@ from rf_jobs.cli import output, shapes
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, paging
 from rf_jobs.cli.session import Session
-from rf_jobs.cli.wording import NOTHING, ago, class_name, clean, number, short
+from rf_jobs.cli.wording import NOTHING, ago, class_name, number, short
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.workflow.records import BatchRecord
 from rf_jobs.core.records import JobRecord
+from rf_jobs.words.printing import clean
 
 COLUMNS = ("id", "kind", "name", "state", "done", "total", "failed", "dispatched")
 

@@ -7,7 +7,8 @@ import click
 from rf_jobs.cli import output, shapes
 from rf_jobs.cli.options import common
 from rf_jobs.cli.session import Session
-from rf_jobs.cli.wording import class_name, clean
+from rf_jobs.cli.wording import class_name
+from rf_jobs.words.printing import clean
 
 
 @click.command

@@ -14,7 +14,7 @@ from rf_jobs.cli.commands._moving import move_job
 from rf_jobs.cli.exits import Exit
 from rf_jobs.cli.options import common, confirm, confirmation, duration, paging
 from rf_jobs.cli.session import Session, known_queue
-from rf_jobs.cli.wording import clean, number
+from rf_jobs.cli.wording import number
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.steering import CLEARED
 from rf_jobs.core.cancellations import TOO_LATE
@@ -23,6 +23,7 @@ from rf_jobs.core.records import JobRecord
 from rf_jobs.core.searching import SearchResult
 from rf_jobs.core.updates import StateChanged
 from rf_jobs.words.errors import BackendError, JobError
+from rf_jobs.words.printing import clean
 from rf_jobs.words.states import State
 
 
