@@ -46,7 +46,7 @@ from rf_jobs.store.shapes import Retention
 from rf_jobs.words import options as checks
 from rf_jobs.words.config import load_settings
 from rf_jobs.words.config_settings import JobsSettings, Settings
-from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.errors import ConfigError, InvalidOption
 from rf_jobs.words.ids import job_id as as_job_id
 from rf_jobs.words.ids import queue_name
 from rf_jobs.words.timing import Duration, millis, seconds
@@ -88,6 +88,8 @@ class QueueManager(Steering):
     ) -> None:
         self.settings = settings_for(target, namespace)
         jobs = self.settings.jobs
+        if bus is not None and not isinstance(bus, EventBus):
+            raise ConfigError(f"bus is {bus!r}; give an EventBus")
         self.bus = bus or EventBus()
         self.middleware = stack_of(middleware)
         patience = seconds(retry_for, "retry_for")

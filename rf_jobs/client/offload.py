@@ -55,6 +55,8 @@ class Offload:
         """Raises ``ConfigError`` for settings that contradict each other."""
         if payloads is None:
             _check(jobs)
+        elif missing := [name for name in ("put", "get", "delete") if not callable(getattr(payloads, name, None))]:
+            raise ConfigError(f"payloads is {payloads!r}, which has no {missing[0]}; give a PayloadStore")
         self.protection = protection
         self._store = store
         self._jobs = jobs

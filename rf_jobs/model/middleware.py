@@ -7,6 +7,7 @@ from typing import Any
 
 from rf_jobs.model.context import JobContext
 from rf_jobs.model.envelope import Envelope, Headers
+from rf_jobs.words.options import several
 
 Handle = Callable[[], Awaitable[Any]]
 
@@ -40,7 +41,7 @@ class MiddlewareStack:
         self._running: tuple[Middleware, ...] = ()
         self._dispatching: tuple[Middleware, ...] = ()
         self._batching: tuple[Middleware, ...] = ()
-        for layer in layers:
+        for layer in several(layers, "middleware"):
             self.add(layer)
 
     def add(self, layer: Middleware) -> None:

@@ -154,6 +154,9 @@ def timetable(
     jitter_ms: int = 0,
 ) -> Timetable:  # fmt: skip
     """The ticks of a cron expression or of an interval. Raises ``SchedulerError``."""
+    for what, value in (("cron", expression), ("timezone", timezone)):
+        if not isinstance(value, str):
+            raise SchedulerError(f"{what} of schedule {name!r} is {value!r}; give a text")
     if bool(expression) == bool(interval_ms):
         raise SchedulerError(f"schedule {name!r} needs either a cron expression or an interval (every), and not both")
     if not 0 <= jitter_ms <= LONGEST_JITTER_MS:

@@ -48,6 +48,8 @@ class Scheduler:
     def __init__(self, manager: QueueManager | None = None, *, timezone: str | None = None) -> None:
         """Without a manager it makes one when it starts; so a module may have a scheduler, and say its schedules, for
         ``rf-jobs scheduler`` to find. Raises ``SchedulerError`` for an unknown zone."""
+        if manager is not None and not isinstance(manager, QueueManager):
+            raise SchedulerError(f"manager is {manager!r}; give a QueueManager")
         if timezone is not None:
             zone(timezone)
         self._own_manager = manager is None

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from rf_jobs import Batch, Chain, Filters, InvalidOption, Job, QueueManager
+from rf_jobs import Batch, Chain, ConfigError, Filters, InvalidOption, Job, QueueManager, Scheduler, SchedulerError
 from tests.support.jobs import QUEUE, Add
 
 HALF = "\ud800"
@@ -103,3 +103,28 @@ def test_a_key_that_is_no_name(key: str) -> None:
 
     with pytest.raises(InvalidOption, match=f"{key} is 5, which is no field"):
         define()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"bus": 3}, "bus is 3"), ({"payloads": 3}, "payloads is 3, which has no put"), ({"middleware": 3}, "middleware is 3")],
+)  # fmt: skip
+def test_a_manager_of_what_is_none(redis_url: str, options: dict[str, object], says: str) -> None:
+    with pytest.raises((ConfigError, InvalidOption), match=says):
+        QueueManager(redis_url, **any_(options))
+
+
+@pytest.mark.parametrize("given", [{"cron": ["* * * * *"]}, {"cron": "* * * * *", "timezone": ["UTC"]}])
+async def test_a_schedule_of_lists(manager: QueueManager, given: dict[str, object]) -> None:
+    with pytest.raises((SchedulerError, InvalidOption), match="give a text"):
+        await manager.schedules.upsert("nightly", Add(a=1, b=2), **any_(given))
+
+
+def test_a_scheduler_of_an_address() -> None:
+    with pytest.raises(SchedulerError, match=r"manager is 'redis://host'; give a QueueManager"):
+        Scheduler(any_("redis://host"))
+
+
+async def test_a_group_that_is_none(manager: QueueManager) -> None:
+    with pytest.raises(InvalidOption, match="give a Batch or a Chain"):
+        await manager.send_group(any_("jobs"))

@@ -82,6 +82,8 @@ class Place:
 
 def plan_of(group: Group) -> Plan:
     """Raises ``InvalidOption`` for a tree that can't be."""
+    if not isinstance(group, Group):
+        raise InvalidOption(f"the group to send is {group!r}; give a Batch or a Chain")
     plan = Plan(str(group.id), is_new=True)
     _add_group(plan, group, Place("", "", "", ()), ())
     plan.check()
