@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -24,6 +26,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("default")
+
+# Under nohup it is ignored, and by whoever is started too: workers would rightly not restart on it.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 LIVE = ("tests/live/", "tests/chaos/", "tests/integration/test_demo.py")
