@@ -71,7 +71,7 @@ FLOW_MUTANTS = (
     ("lib/batches.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
     ("lib/batches.lua", "for _, id in ipairs(ids) do remember_end(id, 'completed', '') end", "", "a member that ended while its batch was being dispatched is forgotten"),
     ("lib/batches.lua", "or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then soft('HSET', key, 'fired:' .. which, 1)", "callbacks are not known to be called"),
-    ("lib/batches.lua", "or soft('SCARD', P .. 'pending:' .. batch) > 0 then return end", "then return end", "a batch ends before its members"),
+    ("lib/batches.lua", "if soft('SCARD', P .. 'pending:' .. batch) > 0 then return end", "", "a batch ends before its members"),
     ("lib/batches.lua", "local b = soft('HMGET', key, 'sealed',", "local b = soft('HMGET', key, 'state',", "a batch ends before it is all there"),
     ("lib/batches.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),
     ("lib/batches.lua", "if #doomed == CHUNK then", "if false then", "a chunk of the doomed is enough"),

@@ -11,7 +11,7 @@ for _, id in ipairs(ids) do
   local code = string.match(meta_of(id, 'reason')[1] or '', '^([%l_]+): ') or UNKNOWN
   soft('ZREM', key, id)
   keep_error(id, ARGV[code == UNKNOWN and 12 or 13])
-  conclude(queue, 'dead', id, code, retained)
+  conclude(queue, 'dead', id, code)
   buried[#buried + 1] = id
   buried[#buried + 1] = code
 end

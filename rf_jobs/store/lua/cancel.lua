@@ -11,7 +11,7 @@ end
 local state = take_waiting(queue, id)
 if state then
   redis.call('HSET', P .. 'meta:' .. id, 'asked', int(NOW))
-  conclude(queue, 'cancelled', id, reason, retained)
+  conclude(queue, 'cancelled', id, reason)
   return {state, 1, EFFECTS, run_work()}
 end
 return {m[1] or '', 0, EFFECTS, 0}

@@ -7,8 +7,7 @@
 --     bury, discard, expire, park, release                   crash   number = max crashes
 -- Reply: {verdicts, effects, left in the outbox}. A verdict for each job: 1 done, 2 was done before (the same call sent again), 0 refused: the lease is not held,
 --   3 cancelled instead of what was asked (it had been asked to stop), 4 buried instead (its last crash).
-local keep = retention(1)
-retained = keep
+retained = retention(1)
 local replies = {}
 local now = int(NOW)
 
@@ -33,7 +32,7 @@ end
 local function end_as(state, queue, id, reason, err)
   redis.call('ZREM', P .. 'running:' .. queue, id)
   keep_error(id, err)
-  conclude(queue, state, id, reason, keep)
+  conclude(queue, state, id, reason)
 end
 
 local verbs = {}
@@ -88,7 +87,7 @@ function verbs.park(queue, id, mkey, _, reason)
 end
 
 function verbs.crash(queue, id, _, max, reason, err, _, token)
-  local _, fate = crash(queue, id, max, reason, err, keep, token)
+  local _, fate = crash(queue, id, max, reason, err, token)
   return fate == 2 and CANCELLED or fate == 1 and BURIED or nil
 end
 
@@ -132,7 +131,7 @@ while i <= #ARGV do
     end
     if done > 0 then
       many('ZREM', P .. 'running:' .. queue, ids)
-      shelve(queue, 'completed', ids, keep, linked)
+      shelve(queue, 'completed', ids, linked)
     end
   else
     local id, token = ARGV[i + 2], ARGV[i + 3]

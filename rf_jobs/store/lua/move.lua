@@ -29,11 +29,5 @@ if state == 'blocked' and not m[2] then -- it goes there once those are done tha
 end
 take_waiting(queue, id)
 redis.call('HDEL', mkey, 'held')
-if due and due > NOW then
-  redis.call('HSET', mkey, 'state', 'scheduled')
-  put_later(queue, due, {id})
-  tell({id}, 'scheduled')
-else
-  make_ready(queue, {id})
-end
+make_due(queue, id, due)
 return {state, 1}

@@ -2,8 +2,7 @@
 -- ARGV: limit, max crashes, retention (8 numbers), error JSON, then queues.
 -- Reply: {taken, effects, left in the outbox}; taken is flat: queue, id, crashes, fate (0 ready, 1 dead, 2 cancelled), and of the lost lease: token, attempt, when it was taken, score; envelope
 local limit, max = tonumber(ARGV[1]), tonumber(ARGV[2])
-local keep = retention(3)
-retained = keep
+retained = retention(3)
 local taken = {}
 local left = limit
 for q = 12, #ARGV do
@@ -16,7 +15,7 @@ for q = 12, #ARGV do
     local token = m[1] or ''
     redis.call('HSET', P .. 'meta:' .. id, 'token', '') -- nobody's: a zombie is fenced
     local data = redis.call('GET', P .. 'job:' .. id) or ''
-    local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[11], keep, token)
+    local crashes, fate = crash(queue, id, max, 'lease expired ' .. token, ARGV[11], token)
     local lost = {queue, id, crashes, fate, token, int(number(m[2])), int(number(m[3])), int(number(m[4])), data}
     for _, value in ipairs(lost) do taken[#taken + 1] = value end
   end

@@ -79,17 +79,13 @@ local function wait_for(queue, id, class, d, due)
   soft('SADD', P .. 'extras', id)
   redis.call('HSET', P .. 'meta:' .. id, 'onfail', d.failure)
   if failed[1] then
-    many('SADD', P .. 'parents:' .. id, waits)
-    many('SADD', P .. 'parents:' .. id, failed)
-    undone_by(failed[1], id)
+    wait_for_replay(id, waits, failed)
     end_waiting(d.failure == 'dead' and 'dead' or 'cancelled', queue, id, class, failed[1] .. ' ' .. how)
     return 'over'
   end
   if #waits == 0 then return nil end
-  many('SADD', P .. 'parents:' .. id, waits)
-  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked')
+  put_behind(queue, id, waits)
   if due then redis.call('HSET', P .. 'meta:' .. id, 'due', int(due)) end
-  redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
   count(queue, 'blocked', 1)
   return 'blocked'
 end
@@ -159,6 +155,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
   local others = opts and opts.depends and opts.depends.parents or {}
   local fresh, said = {}, {}
   local links = opts and (opts.links or '') .. (opts.batch and ' b' .. opts.batch or '') .. (opts.unique and ' u' .. opts.unique.digest or '') .. (opts.awaited and ' k' or '')
+  local fair = opts and opts.links and string.match(opts.links, ' f(%S+)')
   local shut = opts and opts.batch and closed(opts.batch)
   local special = opts and (opts.unique or opts.depends or opts.slot or opts.behind or shut)
   local members = {}
@@ -204,7 +201,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
       end
       if code then say(at, code, detail) end
       if not waits then
-        if mine ~= due then place(queue, priority, mine, {id}, opts and opts.links and string.match(opts.links, ' f(%S+)'))
+        if mine ~= due then place(queue, priority, mine, {id}, fair)
         else fresh[#fresh + 1] = id end
       end
     else
@@ -218,7 +215,7 @@ local function admit(queue, priority, due, valid, opts, jobs)
     soft('HINCRBY', P .. 'batch:' .. opts.batch, 'total', #members)
   end
   if added > 0 then
-    place(queue, priority, due, fresh, opts and opts.links and string.match(opts.links, ' f(%S+)'))
+    place(queue, priority, due, fresh, fair)
     soft('SADD', P .. 'queues', queue)
     count(queue, 'dispatched', added)
   end

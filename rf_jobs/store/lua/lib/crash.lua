@@ -1,7 +1,7 @@
 -- Takes a running job from a worker that died: back to where it stood, or, once it has cost too many workers their
 -- life, to the dead letters as poison. Not an attempt; crashes are counted apart. Returns the crashes and what
 -- became of it: 0 ready again, 1 dead, 2 cancelled.
-local function crash(queue, id, max, reason, err, keep, token)
+local function crash(queue, id, max, reason, err, token)
   local mkey = P .. 'meta:' .. id
   local m = meta_of(id, 'attempt', 'epoch', 'score', 'cancel', 'links')
   local crashes = bump(mkey, 'crashes', 1)
@@ -18,11 +18,11 @@ local function crash(queue, id, max, reason, err, keep, token)
   note(id, 'reclaimed', reason)
   count(queue, 'reclaimed', 1)
   if m[4] then -- it was asked to stop: it does not run again
-    conclude(queue, 'cancelled', id, m[4], keep)
+    conclude(queue, 'cancelled', id, m[4])
     return crashes, 2
   end
   if crashes >= max then
-    conclude(queue, 'dead', id, 'poison', keep)
+    conclude(queue, 'dead', id, 'poison')
     return crashes, 1
   end
   redis.call('HSET', mkey, 'state', 'ready')

@@ -2,12 +2,12 @@
 --   bID  it is a member of this batch       uDIGEST  it holds this unique lock      k  others wait for it
 --   lREF it runs under this limit           fKEY     it takes its turn by this key
 --   sNAME this schedule dispatched it
+-- From the end of a job something follows only for b, k, s and u: `shelve` looks for these letters.
 -- A batch's hash has `links` too: a batch in a batch is one member of it, and jobs can wait for it.
 --
 -- Consequences are put on WORK and done here, breadth first and bounded; what is left goes to the outbox and is done by
 -- settle.lua. Each is safe to do twice: a parent leaves `parents:<child>` once, a member leaves `pending:<batch>` once.
 local STEPS, CHUNK = 2000, 500
-local retained -- how finished jobs are kept, as the script was told
 local admit_one -- admit.lua: dispatches one job
 local from_outbox = false -- whether what is done here was put on WORK by an earlier script
 local spent = 0 -- how many jobs were looked at
@@ -44,13 +44,7 @@ local function unblock(queue, id, class, due)
   redis.call('UNLINK', P .. 'parents:' .. id)
   count(queue, 'unblocked', 1)
   effect('unblocked', queue, id, class, '')
-  if due and due > NOW then
-    redis.call('HSET', P .. 'meta:' .. id, 'state', 'scheduled')
-    put_later(queue, due, {id})
-    tell({id}, 'scheduled')
-  else
-    make_ready(queue, {id})
-  end
+  make_due(queue, id, due)
 end
 
 -- The state in which a job or a batch has ended; nil where it has not, or is not known.
@@ -113,6 +107,20 @@ local function undone_by(by, id)
   if redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
 end
 
+-- A job waits for these.
+local function put_behind(queue, id, parents)
+  many('SADD', P .. 'parents:' .. id, parents)
+  redis.call('HSET', P .. 'meta:' .. id, 'state', 'blocked')
+  redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), id)
+end
+
+-- Since some of those that it waited for have failed a job does not run; should the first of them be replayed, it waits again.
+local function wait_for_replay(id, waits, failed)
+  many('SADD', P .. 'parents:' .. id, waits)
+  many('SADD', P .. 'parents:' .. id, failed)
+  undone_by(failed[1], id)
+end
+
 -- A job that holds a lock until it is done runs again: so does its lock, unless an equal job has it by now.
 local function relock(id, links)
   local unique = string.match(links, ' u(%S+)')
@@ -126,7 +134,7 @@ local function end_waiting(state, queue, id, class, reason)
   if state == 'dead' then
     keep_error(id, string.format('{"type":"DependencyFailed","message":%s,"attempt":0,"at":%s}', cjson.encode(reason), int(NOW)))
   end
-  conclude(queue, state, id, reason, retained)
+  conclude(queue, state, id, reason)
   effect(state, queue, id, class, reason)
 end
 
@@ -200,9 +208,7 @@ local function restore(child, by)
   local waits, failed = behind(child, soft('SMEMBERS', P .. 'parents:' .. child), m[6] or 'cancel')
   redis.call('UNLINK', P .. 'parents:' .. child)
   if failed[1] then
-    many('SADD', P .. 'parents:' .. child, waits)
-    many('SADD', P .. 'parents:' .. child, failed)
-    undone_by(failed[1], child)
+    wait_for_replay(child, waits, failed)
     return failed[1] ~= by
   end
   redis.call('ZREM', P .. family .. ':' .. queue, child)
@@ -211,9 +217,7 @@ local function restore(child, by)
   count(queue, family == 'dead' and 'replayed' or 'restored', 1)
   effect('restored', queue, child, m[4] or '', by)
   if #waits > 0 then
-    many('SADD', P .. 'parents:' .. child, waits)
-    redis.call('HSET', P .. 'meta:' .. child, 'state', 'blocked')
-    redis.call('ZADD', P .. 'blocked:' .. queue, int(NOW), child)
+    put_behind(queue, child, waits)
     tell({child}, 'blocked')
   else
     make_ready(queue, {child})

@@ -182,6 +182,17 @@ local function make_ready(queue, ids)
   tell(ids, 'ready')
 end
 
+-- A job that waited for something else waits for its time, where that is still to come, or is ready.
+local function make_due(queue, id, due)
+  if due and due > NOW then
+    redis.call('HSET', P .. 'meta:' .. id, 'state', 'scheduled')
+    put_later(queue, due, {id})
+    tell({id}, 'scheduled')
+  else
+    make_ready(queue, {id})
+  end
+end
+
 -- Removes all that belongs to these jobs.
 local function erase(ids)
   if #ids == 0 then return end
@@ -238,6 +249,8 @@ end
 
 local FAMILY = {completed = 'done', dead = 'dead', cancelled = 'cancelled', expired = 'expired'}
 
+local retained -- how finished jobs are kept, as the script was told
+
 -- A call's retention: eight numbers from ARGV[at] on.
 local function retention(at)
   local keep = {}
@@ -249,7 +262,7 @@ end
 
 -- Puts jobs that were just taken from where they stood among the finished of their queue, and counts it there.
 -- links: by id, what hangs on those that have any, see links.lua.
-local function shelve(queue, state, ids, keep, links)
+local function shelve(queue, state, ids, links)
   local args, now, members = {}, int(NOW), {}
   for i = 1, #ids do
     local id = ids[i]
@@ -272,13 +285,13 @@ local function shelve(queue, state, ids, keep, links)
   many('ZADD', P .. FAMILY[state] .. ':' .. queue, args)
   count(queue, state, #ids)
   announce(ids, state)
-  collect(queue, FAMILY[state], state, keep[state][1], keep[state][2])
+  collect(queue, FAMILY[state], state, retained[state][1], retained[state][2])
 end
 
 -- The same for one job that did not complete, with the reason.
-local function conclude(queue, state, id, reason, keep)
+local function conclude(queue, state, id, reason)
   local links = meta_of(id, 'links')[1]
   redis.call('HSET', P .. 'meta:' .. id, 'state', state, 'queue', queue, 'finished', int(NOW), 'reason', reason)
   if state == 'dead' then note(id, 'dead', reason) end
-  shelve(queue, state, {id}, keep, {[id] = links})
+  shelve(queue, state, {id}, {[id] = links})
 end
