@@ -9,9 +9,8 @@ from rf_jobs.client.dispatching import NEW, Coalescer, Preparer, Said
 from rf_jobs.client.offload import Offload, digest_of
 from rf_jobs.client.pending import Choices
 from rf_jobs.core.lifecycle import Lifecycle
-from rf_jobs.core.transitions import Dispatching
+from rf_jobs.core.transitions import Dispatching, rejected
 from rf_jobs.model import envelope
-from rf_jobs.model.events import DispatchRejected
 from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import MiddlewareStack
@@ -72,11 +71,7 @@ class Dispatcher:
 
     def _rejected(self, items: Sequence[Dispatching], error: str) -> None:
         for item in items:
-            event = item.event
-            rejected = DispatchRejected(
-                event.queue, event.job_class, error, event.job_id, event.traceparent, event.began
-            )
-            self._lifecycle.bus.emit(rejected)
+            self._lifecycle.bus.emit(rejected(item.event, error))
 
     async def _taken(self, items: Sequence[Dispatching]) -> list[tuple[Dispatching, str]]:
         """Those whose id another job has, in the store or earlier among ``items``, and what to say; in one round trip."""
@@ -124,10 +119,7 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
             raise DuplicateJob(f"an equal {name} holds the unique lock: job {detail}; it was not enqueued")
         return UUID(detail)
     if code == "no_parent":
-        raise JobNotFound(
-            f"depends_on names {detail}, and no such job, batch or chain is known: it was never dispatched here, or retention has"
-            f" removed it; {name} was not enqueued"
-        )
+        raise unknown_parent(detail, f"{name} was not enqueued")
     if code == "batch":
         group = choices.extra.group if choices.extra is not None else ""
         raise BatchClosed(f"batch {group} is {detail}; {name} was not added to it")
@@ -136,6 +128,14 @@ def _settled(item: Dispatching, choices: Choices, said: Said) -> UUID:
             f"{name} is over its dispatch limit; a slot is free in {int(detail) / 1000:g} s; it was not enqueued"
         )
     return item.id
+
+
+def unknown_parent(parent: str, so: str) -> JobNotFound:
+    """What to raise where a job is to wait for one that is not there; ``so``: what comes of it."""
+    return JobNotFound(
+        f"depends_on names {parent}, and no such job, batch or chain is known: it was never dispatched here, or retention has"
+        f" removed it; {so}"
+    )
 
 
 def _all_settled(items: Sequence[Dispatching], choices: Sequence[Choices], said: Sequence[Said]) -> list[UUID]:

@@ -189,12 +189,7 @@ class Coalescer:
             return await self._lifecycle.apply(transitions.enqueue(self._lifecycle.store.commands, items))
         except RfJobsError as error:
             for item in items:
-                event = item.event
-                self._lifecycle.bus.emit(
-                    DispatchRejected(
-                        event.queue, event.job_class, type(error).__name__, event.job_id, event.traceparent, event.began
-                    )
-                )
+                self._lifecycle.bus.emit(transitions.rejected(item.event, type(error).__name__))
             raise
 
     async def _run(self) -> None:

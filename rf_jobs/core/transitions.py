@@ -101,12 +101,16 @@ def enqueue(commands: Commands, jobs: Sequence[Dispatching]) -> Transition[dict[
     return Transition(commands.enqueue([job.draft for job in jobs]), announce)
 
 
+def rejected(event: JobDispatched, error: str) -> DispatchRejected:
+    """What to announce instead, where the job is not in."""
+    return DispatchRejected(event.queue, event.job_class, error, event.job_id, event.traceparent, event.began)
+
+
 def _dispatched(event: JobDispatched, code: str, detail: str) -> Iterable[Event]:
     if code in ("known", "unique"):
         yield JobDeduplicated(event.job_id, event.queue, event.job_class)
     elif code in REFUSED_DISPATCH:
-        error = REFUSED_DISPATCH[code]
-        yield DispatchRejected(event.queue, event.job_class, error, event.job_id, event.traceparent, event.began)
+        yield rejected(event, REFUSED_DISPATCH[code])
     elif code == "delayed":
         yield replace(event, state=State.SCHEDULED, delay_ms=int(detail))
     elif code == "waits" and detail == State.BLOCKED:

@@ -8,13 +8,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from rf_jobs.model.envelope import LINKED, Envelope, Headers
 from rf_jobs.model.events import DispatchRejected, JobDeduplicated, JobDispatched, JobOutboxed
 from rf_jobs.telemetry.lookup import Found, Lookup
-from rf_jobs.telemetry.spans import Failure, SpanWriter, link_to
+from rf_jobs.telemetry.spans import Failure, SpanWriter, ambient, link_to
 from rf_jobs.telemetry.traceparent import MAX_STATE, is_sampled, parse, text_of
 from rf_jobs.words.timing import mono
 
@@ -68,7 +67,7 @@ class DispatchSpans:
             batch.classes.add(letter.job)
             headers.tp, headers.ts = batch.traceparent, batch.state
             return
-        parent = _ambient()
+        parent = ambient()
         trace_id, span_id, wanted = self._decide(parent)
         headers.ts = _state(parent, linked=bool(letter.due))
         if wanted:
@@ -106,7 +105,7 @@ class DispatchSpans:
             return
         span = self._open.pop(event.job_id, None)
         if span is None and event.elsewhere:
-            span = self._late(event, _ambient())
+            span = self._late(event, ambient())
         if span is not None:
             span.set_attribute("rf_jobs.dispatch.result", "enqueued" if event.state == "ready" else event.state)
             span.set_attribute("rf_jobs.job.priority", event.priority)
@@ -146,7 +145,7 @@ class DispatchSpans:
                 return  # the batch's span says it
             where = parse(event.traceparent)
             # One that was refused before it had a context of its own is still its caller's.
-            span = None if where is not None and where.sampled else self._late(event, None if where else _ambient())
+            span = None if where is not None and where.sampled else self._late(event, None if where else ambient())
         if span is not None:
             span.set_attribute("rf_jobs.dispatch.result", "rejected")
             self._writer.fail(span, failure)
@@ -166,7 +165,7 @@ class DispatchSpans:
 
     async def around_batch(self, count: int, send: Send) -> Any:
         """One span for all; every job carries its context."""
-        parent = _ambient()
+        parent = ambient()
         trace_id, span_id, wanted = self._decide(parent)
         batch = _Batch(count, parent, (trace_id, span_id))
         if wanted:
@@ -219,11 +218,6 @@ class DispatchSpans:
         for span in self._open.values():
             span.end()
         self._open.clear()
-
-
-def _ambient() -> SpanContext | None:
-    current = trace.get_current_span().get_span_context()
-    return current if current.is_valid else None
 
 
 def _state(parent: SpanContext | None, *, linked: bool) -> str:

@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from opentelemetry import trace
 from opentelemetry.trace import SpanContext, SpanKind
 
 from rf_jobs.model import events as ev
 from rf_jobs.model.events import AttemptEnded, EventBus, FailedAttempt, JobEvent
 from rf_jobs.telemetry.attempt_spans import AttemptSpans, Mode, is_child
 from rf_jobs.telemetry.lookup import Found, Lookup
-from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, link_to, span_context
+from rf_jobs.telemetry.spans import SYSTEM, Failure, SpanWriter, ambient, link_to, span_context
 from rf_jobs.telemetry.traceparent import Traceparent, attempt_ids, parse, text_of
 
 LAGGED_MS = 1_000
@@ -175,7 +174,7 @@ class LifecycleSpans:
 
     def _linked(self, operation: str, kind: SpanKind, event: JobEvent, stage: str = "") -> None:
         """A span under whoever asked for it, linked to the job's dispatch."""
-        parent, start_ns, end_ns = _ambient(), self._began(), time.time_ns()
+        parent, start_ns, end_ns = ambient(), self._began(), time.time_ns()
 
         def write(found: Found) -> None:
             name = event.job_class or found.job_class
@@ -194,7 +193,7 @@ class LifecycleSpans:
         attributes["messaging.batch.message_count"] = event.count
         attributes["rf_jobs.cancel.stage"] = "cleared"
         self._writer.write(
-            f"cancel {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=self._began(), parent=_ambient()
+            f"cancel {event.queue}", SpanKind.CLIENT, attributes=attributes, start_ns=self._began(), parent=ambient()
         )
 
     # --- what workers do -----------------------------------------------------------------------------------------
@@ -287,8 +286,3 @@ def _failure(event: AttemptEnded) -> Failure | None:
     if isinstance(event, ev.JobRetried) and event.reason in ("requested", ""):
         return None
     return Failure(event.error_type, event.message, event.traceback)
-
-
-def _ambient() -> SpanContext | None:
-    current = trace.get_current_span().get_span_context()
-    return current if current.is_valid else None

@@ -28,6 +28,7 @@ from opentelemetry.trace import (
     Tracer,
     TracerProvider,
     TraceState,
+    get_current_span,
     set_span_in_context,
 )
 
@@ -50,6 +51,12 @@ _TYPES = {
     "send": "send", "process": "process", "receive": "receive", "replay": "send", "retry": "settle",
     "dead_letter": "settle", "cancel": "settle", "reclaim": "settle", "promote": "settle", "release": "settle",
 }  # fmt: skip
+
+
+def ambient() -> SpanContext | None:
+    """Of the span that is open around here."""
+    current = get_current_span().get_span_context()
+    return current if current.is_valid else None
 
 
 class _Given:

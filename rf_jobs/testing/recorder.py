@@ -13,8 +13,8 @@ from rf_jobs.client.dispatcher import Asked, difference
 from rf_jobs.client.dispatching import Preparer
 from rf_jobs.client.pending import Choices
 from rf_jobs.client.protection import Protection
-from rf_jobs.core.transitions import Dispatching
-from rf_jobs.model.events import DispatchRejected, Event, EventBus, JobCancelled, JobDeduplicated
+from rf_jobs.core.transitions import Dispatching, rejected
+from rf_jobs.model.events import Event, EventBus, JobCancelled, JobDeduplicated
 from rf_jobs.model.job import Job
 from rf_jobs.store import options
 from rf_jobs.testing.dispatched import Dispatched, DispatchedGroup, dispatched
@@ -106,5 +106,4 @@ class Recorder:
                 return
 
     def _reject(self, item: Dispatching) -> None:
-        e = item.event
-        self._bus.emit(DispatchRejected(e.queue, e.job_class, DuplicateJob.__name__, e.job_id, e.traceparent, e.began))
+        self._bus.emit(rejected(item.event, DuplicateJob.__name__))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ from rf_jobs.cli.commands.dispatch import build
 from rf_jobs.cli.importing import find_class, import_jobs
 from rf_jobs.cli.options import common, confirm, confirmation, duration, moment, paging, settings_options
 from rf_jobs.cli.session import Session
+from rf_jobs.cli.shapes import time
 from rf_jobs.cli.wording import NOTHING, ago, class_name, number, short, when
 from rf_jobs.cli.wording import duration as lasting
 from rf_jobs.client.manager import QueueManager
@@ -192,10 +192,6 @@ def remove(session: Session, names: tuple[str, ...], yes: bool) -> None:
     _each(session, names, gone, "removed")
 
 
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds")
-
-
 def shape(info: ScheduleInfo) -> dict[str, Any]:
     """The JSON form of a schedule. Times are ISO 8601 in UTC, durations seconds."""
     return {
@@ -208,20 +204,20 @@ def shape(info: ScheduleInfo) -> dict[str, Any]:
         "jitter": info.jitter,
         "misfire": info.misfire,
         "grace": info.grace,
-        "start": _time(info.start),
-        "until": _time(info.until),
+        "start": time(info.start),
+        "until": time(info.until),
         "class": info.job_class,
         "queue": info.queue or None,
-        "next_run": _time(info.next_run),
-        "last_run": _time(info.last_run),
-        "last_tick": _time(info.last_tick),
+        "next_run": time(info.next_run),
+        "last_run": time(info.last_run),
+        "last_tick": time(info.last_tick),
         "last_job": None if info.last_job is None else str(info.last_job),
-        "last_success": _time(info.last_success),
+        "last_success": time(info.last_success),
         "last_outcome": info.last_outcome or None,
         "lag": info.lag,
         "fired": info.fired,
         "missed": info.missed,
         "overlaps": info.overlaps,
         "error": info.error or None,
-        "declared_at": _time(info.declared_at),
+        "declared_at": time(info.declared_at),
     }

@@ -75,9 +75,7 @@ def find(name: str) -> Function:
 
 def job_of(callback: Callback, batch: UUID, event: str) -> Job | Pending[Any]:
     """The job that a callback is, or that calls it. Raises ``InvalidOption``."""
-    if isinstance(callback, Pending):
-        return callback
-    if isinstance(callback, Job):
+    if isinstance(callback, (Job, Pending)):
         return callback
     return BatchCallback(function=name_of(callback), batch=batch, event=event)
 

@@ -20,6 +20,8 @@ from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.records import JobRecord
 from rf_jobs.model.job import Job
 from rf_jobs.store import batch_calls
+from rf_jobs.store.calls import Call
+from rf_jobs.store.commands import Commands
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words import options as checks
 from rf_jobs.words.errors import ExecutionFailed, JobError, JobNotFound
@@ -29,15 +31,15 @@ from rf_jobs.words.timing import Duration, seconds
 Send = Callable[[Job, Choices], Awaitable[UUID]]
 LOOK_SECONDS = (0.02, 1.0)
 """Between two looks of ``wait``: at first and at the longest."""
+_ROW: tuple[Callable[[Commands, str], Call[Any]], ...] = (batch_calls.fields, batch_calls.pending, batch_calls.failed)
+"""What a record is made of."""
 
 
 async def list_batches(store: AsyncStore, offset: int, limit: int) -> list[BatchRecord]:
     """A page of them, the newest first."""
     commands = store.commands
     ids = await store.run(batch_calls.listed(commands, offset, limit))
-    calls = [
-        call(commands, batch) for batch in ids for call in (batch_calls.fields, batch_calls.pending, batch_calls.failed)
-    ]
+    calls = [call(commands, batch) for batch in ids for call in _ROW]
     replies = await store.run_many(calls) if calls else []
     rows = [replies[at : at + 3] for at in range(0, len(replies), 3)]
     return [record_of(batch, *row) for batch, row in zip(ids, rows, strict=True) if "state" in row[0]]
@@ -63,13 +65,7 @@ class BatchHandle:
     async def record(self) -> BatchRecord:
         """All that is known of it."""
         commands, batch = self._lifecycle.store.commands, str(self.id)
-        fields, pending, failed = await self._lifecycle.store.run_many(
-            [
-                batch_calls.fields(commands, batch),
-                batch_calls.pending(commands, batch),
-                batch_calls.failed(commands, batch),
-            ]
-        )
+        fields, pending, failed = await self._lifecycle.store.run_many([call(commands, batch) for call in _ROW])
         if "state" not in fields:
             raise JobNotFound(f"no batch {batch} is known; it was never dispatched here, or is over and was removed")
         return record_of(batch, fields, pending, failed)

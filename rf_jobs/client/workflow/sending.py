@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from rf_jobs.client.dispatcher import unknown_parent
 from rf_jobs.client.dispatching import Coalescer, Preparer, Said
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.pending import Choices, Pending
@@ -20,7 +21,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.store import batch_calls
 from rf_jobs.store.batch_calls import NewBatch
-from rf_jobs.words.errors import BatchClosed, InvalidOption, JobNotFound
+from rf_jobs.words.errors import BatchClosed, InvalidOption
 
 _json = msgspec.json.Encoder()
 
@@ -43,7 +44,7 @@ class GroupSender:
         """Dispatch a group with all that is in it."""
         for code, detail in await self._send(plan_of(group)):
             if code == "no_parent":
-                raise _unknown(detail, "what waits for it is missing, and the group ends as failed")
+                raise unknown_parent(detail, "what waits for it is missing, and the group ends as failed")
             if code == "batch":
                 raise _closed(str(group.id), detail)
         return group.id
@@ -91,7 +92,7 @@ class GroupSender:
         )
         for at, each in enumerate(others):
             if not found[2 * at] and not found[2 * at + 1]:
-                raise _unknown(each, "nothing was dispatched")
+                raise unknown_parent(each, "nothing was dispatched")
 
     def opened(self, planned: PlannedGroup) -> NewBatch:
         """A group as the store takes it. Raises as a dispatch of its callbacks does."""
@@ -136,10 +137,3 @@ class GroupSender:
 
 def _closed(batch: str, state: str) -> BatchClosed:
     return BatchClosed(f"batch {batch} is {state}; nothing can be added to it")
-
-
-def _unknown(parent: str, so: str) -> JobNotFound:
-    return JobNotFound(
-        f"depends_on names {parent}, and no such job, batch or chain is known: it was never dispatched here, or retention has"
-        f" removed it; {so}"
-    )
