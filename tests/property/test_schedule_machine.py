@@ -327,3 +327,19 @@ def test_schedules_beside_a_model(machine: type[Machine]) -> None:
             print_blob=True,
         ),
     )
+
+
+def test_a_call_sent_again_after_a_run_out_of_turn(machine: type[Machine]) -> None:
+    """Its tick was fired, though the last job is another's by now."""
+    state = machine()
+    try:
+        state.begin()
+        state.put(name="a", every=2, grace=0, jitter=0, misfire=Misfire.ONCE, until=0, twice=False)
+        state.overtaken(who="s1", what="change", wait=2500)
+        state.look(who="s2", limit=1)
+        state.work(who="s2", twice=False, keeps=True)
+        state.trigger(name="a", twice=False)
+        state.round(who="s2", late=0, twice=False)
+        state.the_store_is_as_the_model_says()
+    finally:
+        state.teardown()

@@ -31,8 +31,8 @@ local function objection(i, m)
   end
   if m[7] == expected and m[8] == me then -- our own call, sent again
     if ARGV[i + 3] == '' then return 'moved', '' end
-    if m[9] == job then return 'fired', m[10] or '0' end
-    return 'refused', m[11] or ''
+    if m[11] and m[11] ~= '' then return 'refused', m[11] end
+    return 'fired', m[10] or '0' -- its job need not be the last: another may have run out of turn since
   end
   if m[2] ~= expected then return 'taken', '' end
   if m[4] then return 'paused', '' end
