@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import subprocess
-import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from rf_jobs import QueueManager
 from rf_jobs.core.doctor import deep_check
-from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.words.recurrence import tick_id
-from tests.support.processes import process, rf_jobs
+from tests.support.fleet import Fleet, Server, disturb_store, harass, seeded
+from tests.support.processes import rf_jobs
 from tests.support.scheduled import QUEUE, STEPS
 from tests.support.waiting import until
 
@@ -28,52 +26,26 @@ SECONDS = 10.0
 SCHEDULERS = 3
 
 
-class Fleet:
-    """Scheduler commands that are started again when they die."""
-
-    def __init__(self, stack: ExitStack, url: str, folder: Path) -> None:
-        self._stack = stack
-        self._folder = folder
-        self._command = rf_jobs("scheduler", "tests.support.scheduled", "--redis-url", url)
-        self._environment = {"RF_JOBS_TELEMETRY_METRICS": "false", "RF_JOBS_TELEMETRY_TRACING": "false"}
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def refill(self) -> None:
-        self.running = [one for one in self.running if one.poll() is None]
-        while len(self.running) < SCHEDULERS:
-            log = self._folder / f"scheduler-{time.monotonic_ns()}.log"
-            self.running.append(self._stack.enter_context(process(*self._command, log=log, env=self._environment)))
-
-
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
 async def test_each_tick_is_dispatched_once_whatever_dies(tmp_path: Path) -> None:
-    seed = int(os.environ.get("RF_JOBS_TEST_SEED", str(random.randrange(10**6))))
-    print(f"RF_JOBS_TEST_SEED={seed}")
-    dice = random.Random(seed)
+    seed, dice = seeded()
     with ExitStack() as stack:
-        server = EmbeddedServer.start(tmp_path / "server", die_with_parent=True)
-        stack.callback(lambda: server.stop())  # noqa: PLW0108 (whichever runs then)
-        fleet = Fleet(stack, server.url, tmp_path)
-        fleet.refill()
+        server = Server(stack, tmp_path / "server")
+        command = rf_jobs("scheduler", "tests.support.scheduled", "--redis-url", server.url)
+        fleet = Fleet(stack, tmp_path, command, {}, SCHEDULERS)
         async with QueueManager(server.url, retry_for=20) as manager:
 
             async def ticking() -> bool:
                 return (await manager.size(QUEUE)) > 10
 
             await until(ticking, "the first ticks", 60)
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
-                await asyncio.sleep(dice.uniform(0.1, 0.6))
-                server = await disturb(dice, fleet, manager, server, tmp_path)
-                fleet.refill()
+            await harass(partial(disturb, dice, fleet, manager, server), fleet, dice, SECONDS, (0.1, 0.6))
             await judge(manager, seed)
 
 
-async def disturb(
-    dice: random.Random, fleet: Fleet, manager: QueueManager, server: EmbeddedServer, folder: Path
-) -> EmbeddedServer:
-    """Do one evil thing; answers with the server that runs then."""
+async def disturb(dice: random.Random, fleet: Fleet, manager: QueueManager, server: Server) -> None:
+    """Do one evil thing."""
     what = dice.choice(["kill", "kill", "kill", "freeze", "scripts", "clients", "server"])
     victim = dice.choice(fleet.running)
     if what == "kill":
@@ -83,14 +55,8 @@ async def disturb(
         victim.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.5)
         victim.send_signal(signal.SIGCONT)
-    elif what == "scripts":
-        await manager.store.client.script_flush()
-    elif what == "clients":
-        await manager.store.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     else:
-        server.kill()
-        return EmbeddedServer.start(folder / "server", die_with_parent=True)
-    return server
+        await disturb_store(what, manager, server)
 
 
 async def judge(manager: QueueManager, seed: int) -> None:

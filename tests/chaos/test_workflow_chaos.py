@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,8 @@ import redis
 
 from rf_jobs import Batch, Chain, QueueManager
 from rf_jobs.core.doctor import deep_check
-from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.words.config import load_settings
-from tests.chaos.test_chaos import Fleet, disturb
+from tests.support.fleet import Server, disturb_workers, harass, seeded, worker_fleet
 from tests.support.jobs import QUEUE, Effect, Steered
 from tests.support.servers import ephemeral_server
 from tests.support.waiting import until
@@ -53,24 +51,16 @@ def fails(number: int) -> bool:
 @pytest.mark.chaos
 @pytest.mark.timeout(180)
 async def test_batches_end_whatever_dies(tmp_path: Path) -> None:
-    seed = int(os.environ.get("RF_JOBS_TEST_SEED", str(random.randrange(10**6))))
-    print(f"RF_JOBS_TEST_SEED={seed}")
-    dice = random.Random(seed)
+    seed, dice = seeded()
     with ExitStack() as stack:
-        server = EmbeddedServer.start(tmp_path / "server", die_with_parent=True)
-        stack.callback(lambda: server.stop())  # noqa: PLW0108 (whichever runs then)
+        server = Server(stack, tmp_path / "server")
         effects = stack.enter_context(ephemeral_server())
         settings = load_settings(overrides={"jobs.redis_url": server.url, "jobs.completed_keep": 1_000_000}).settings
-        fleet = Fleet(stack, server.url, effects.url, tmp_path)
-        fleet.refill()
+        fleet = worker_fleet(stack, server.url, effects.url, tmp_path)
         async with QueueManager(settings, retry_for=20) as manager:
             batches = [batch_of(number) for number in range(BATCHES)]
             dispatching = asyncio.create_task(dispatch(manager, batches))
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end:
-                await asyncio.sleep(dice.uniform(0.2, 0.8))
-                server = await disturb(dice, fleet, manager, server, tmp_path)
-                fleet.refill()
+            await harass(partial(disturb_workers, dice, fleet, manager, server), fleet, dice, SECONDS, (0.2, 0.8))
             await dispatching
 
             async def over() -> bool:

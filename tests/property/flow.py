@@ -11,8 +11,9 @@ from uuid import UUID
 
 import msgspec
 import redis
-from hypothesis import Phase
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from rf_jobs.model import envelope
 from rf_jobs.model.envelope import Envelope
@@ -34,6 +35,17 @@ KEEP_NONE = Retention((0, 10**9), (0, 10**9), (0, 10**9), (0, 10**9))
 BOUNDS = "local STEPS, CHUNK = 2000, 500"
 DELAYED = "+100000000"
 EVENTS = ("then", "catch", "finally")
+
+
+def explore(machine: type[RuleBasedStateMachine], examples: int, **options: Any) -> None:
+    """Try so many runs of a machine."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=40, deadline=None, phases=PHASES, print_blob=True,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **options,
+        ),
+    )  # fmt: skip
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from rf_jobs.core.inspector import imbalance
 from rf_jobs.store import limit_calls
@@ -22,7 +22,7 @@ from rf_jobs.store.shapes import Leased
 from rf_jobs.testing import Clock
 from rf_jobs.words.states import FINAL, State
 from tests.property import snapshot
-from tests.property.flow import DELAYED, KEEP_ALL, LUCK, PHASES, Flow, Luck
+from tests.property.flow import DELAYED, KEEP_ALL, LUCK, Flow, Luck, explore
 
 QUEUES = ("a", "b")
 EXAMPLES = int(os.environ.get("RF_JOBS_TEST_EXAMPLES", "40"))
@@ -291,13 +291,7 @@ def machine(server: EmbeddedServer) -> Iterator[type[Machine]]:
 
 @pytest.mark.timeout(400)
 def test_limits_in_every_order(machine: type[Machine]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES, stateful_step_count=40, deadline=None, phases=PHASES, print_blob=True,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-        ),
-    )  # fmt: skip
+    explore(machine, EXAMPLES)
 
 
 # --- turns ---------------------------------------------------------------------------------------------------------------

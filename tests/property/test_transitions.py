@@ -11,7 +11,6 @@ from uuid import UUID
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -20,7 +19,6 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from rf_jobs.core.inspector import imbalance
@@ -32,7 +30,7 @@ from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Draft, Ending, Retention
 from rf_jobs.words.states import FINAL, State
 from tests.property import snapshot
-from tests.property.flow import PHASES
+from tests.property.flow import explore
 
 QUEUES = ("a", "b")
 WORKERS = ("w1", "w2")
@@ -440,14 +438,4 @@ def machine(server: EmbeddedServer) -> Iterator[type[Machine]]:
 
 @pytest.mark.timeout(400)
 def test_every_transition_in_every_order(machine: type[Machine]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=40,
-            deadline=None,
-            phases=PHASES,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-            print_blob=True,
-        ),
-    )
+    explore(machine, EXAMPLES)

@@ -7,20 +7,18 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, rule
 
 from rf_jobs.store import limit_calls
 from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.store.options import Depends, Options, Unique
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words.states import FINAL, OPEN, State
-from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, PHASES, Luck, bounded
+from tests.property.flow import DELAYED, KEEP_ALL, KEEP_NONE, LUCK, Luck, bounded, explore
 from tests.property.flow_model import Group, Model, Task
 
 QUEUES = ("a", "b", "calls")
@@ -290,16 +288,6 @@ def machine(server: EmbeddedServer) -> Iterator[type[Machine]]:
     yield Machine
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-
-
-def explore(machine: type[Machine], examples: int, **options: Any) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples, stateful_step_count=40, deadline=None, phases=PHASES, print_blob=True,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], **options,
-        ),
-    )  # fmt: skip
 
 
 @pytest.mark.timeout(400)
