@@ -56,7 +56,7 @@ class Limits:
         await self._apply(name, {}, _OVERRIDES)
 
     async def _apply(self, name: str, fields: dict[str, str], drop: list[str] | tuple[str, ...]) -> None:
-        await self._store.run(limit_calls.define(limit_name(name), fields, drop))
+        await self._store.run(limit_calls.define(self._store.commands, limit_name(name), fields, drop))
 
     async def get(self, name: str) -> LimitInfo:
         """One limit; with neither concurrency nor rate where it is not defined."""

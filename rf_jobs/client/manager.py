@@ -19,6 +19,7 @@ from rf_jobs.client.limits import Limits
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.payloads import PayloadStore
 from rf_jobs.client.pending import AsyncHandled, Choices, Handled, Pending
+from rf_jobs.client.placing import Placer
 from rf_jobs.client.portal import Counterpart
 from rf_jobs.client.protection import Protection
 from rf_jobs.client.schedules import Schedules
@@ -41,6 +42,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.jobclass import registry
 from rf_jobs.model.middleware import Middleware, MiddlewareStack
 from rf_jobs.store import limit_calls
+from rf_jobs.store.keys import shards_of
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Retention
 from rf_jobs.words import options as checks
@@ -94,7 +96,7 @@ class QueueManager(Steering):
         self.middleware = stack_of(middleware)
         patience = seconds(retry_for, "retry_for")
         self.store = self._store_type(
-            jobs.redis_url, jobs.namespace, allow_eviction=self.settings.security.allow_evicting_server,
+            jobs.redis_url, shards_of(jobs), allow_eviction=self.settings.security.allow_evicting_server,
             retry_for=patience,
         )  # fmt: skip
         self.lifecycle = Lifecycle(self.store, self.bus)
@@ -106,12 +108,13 @@ class QueueManager(Steering):
             jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus, self.protection,
             offloads=self.offload.above is not None,
         )  # fmt: skip
-        self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware, self.offload)
+        self.placer = Placer(self.store)
+        self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware, self.offload, self.placer)
         self._waiter = Waiter(self.store, self.inspector)
         self._watcher = Watcher(self.store, self.inspector)
         keep_ms = round(jobs.batch_keep_seconds * 1000)
         self._groups = GroupSender(
-            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms, self.offload
+            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms, self.offload, self.placer
         )  # fmt: skip
         self.limits = Limits(self.store)
         self._dead = DeadLetters(self.lifecycle, self.inspector)

@@ -41,6 +41,8 @@ PAGE, PAGES = 100, 50
 """Payloads that a sweep looks at with one call, and how often it does so."""
 LOOK_AGAIN_SECONDS = 600.0
 """Between two looks whether a payload is still needed."""
+ID_LENGTH = 36
+"""Of a payload's name: it begins with the id of the job that may need it."""
 OVER = (State.COMPLETED, State.EXPIRED)
 """Jobs that never run again. A dead letter may be replayed, and one that was cancelled because of it comes back with it."""
 
@@ -152,7 +154,7 @@ class Offload:
         payloads, commands, removed = self._payload_store(), self._store.commands, 0
         for _ in range(PAGES):
             due = await self._store.run(commands.payloads_due(PAGE, round(look_again * 1000)))
-            names = [name for name, data, state in due if not _is_needed(name, data, state)]
+            names = await self._useless(due)
             if names:
                 await _all(self._ask("delete", payloads.delete(name)) for name in names)
                 await self._store.run(commands.payloads_drop(names))
@@ -160,6 +162,15 @@ class Offload:
             if len(due) < PAGE:
                 break
         return removed
+
+    async def _useless(self, names: Sequence[str]) -> list[str]:
+        """Those of these that no job needs."""
+        if not names:
+            return []
+        commands, ids = self._store.commands, [name[:ID_LENGTH] for name in names]
+        letters, *metas = await self._store.run_many([commands.envelopes(ids), *(commands.meta(each) for each in ids)])
+        found = zip(names, letters, metas, strict=True)
+        return [name for name, data, meta in found if not _is_needed(name, data or b"", meta.get("state", ""))]
 
     async def sweep_now_and_then(self, every: float = LOOK_AGAIN_SECONDS / 10) -> None:
         """What a worker's upkeep calls each time: sweeps once in ``every`` seconds."""

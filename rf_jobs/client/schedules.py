@@ -11,6 +11,7 @@ from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.schedules import Firing, ScheduleInfo, ScheduleReader
 from rf_jobs.model.job import Job
 from rf_jobs.model.schedule import Definition, ScheduleOptions, encode, named, revision, timing
+from rf_jobs.store.keys import Shards
 from rf_jobs.store.schedule_calls import Put, ScheduleCalls, Tick
 from rf_jobs.words import options as checks
 from rf_jobs.words.errors import SchedulerError
@@ -27,7 +28,17 @@ def put_of(name: str, definition: Definition, now: int) -> Put:
     tick = table.after(now)
     due = None if tick is None else table.due(tick)
     sealed = definition.enc is not None
-    return Put(name, revision(definition, sealed), timing(definition), encode(definition), tick, due)
+    queue = definition.queue or definition.home
+    return Put(name, revision(definition, sealed), timing(definition), encode(definition), tick, due, queue)
+
+
+def in_its_shard(shards: Shards, name: str, home: int, queue: str) -> None:
+    """Raise ``SchedulerError`` for a job that is not to go where its schedule is: its class has another queue by now."""
+    if shards.of(queue) != home:
+        raise SchedulerError(
+            f"schedule {name!r} is in shard {home}, and its jobs go to queue {queue!r} in shard {shards.of(queue)} by now; put it"
+            " again (upsert), or give it a queue of its own"
+        )
 
 
 class Schedules:
@@ -37,8 +48,7 @@ class Schedules:
     def __init__(self, lifecycle: Lifecycle, maker: JobMaker, timezone: str) -> None:
         self._lifecycle = lifecycle
         self._timezone = timezone
-        commands = lifecycle.store.commands
-        self.calls = ScheduleCalls(commands.keys, commands.retention)
+        self.calls = ScheduleCalls(lifecycle.store.commands)
         self.maker = maker
         self.reader = ScheduleReader(lifecycle.store, self.calls)
 
@@ -66,12 +76,20 @@ class Schedules:
             if known == one.revision:  # it has come to its end, and is said again
                 return False
             raise SchedulerError(f"schedule {name!r} would never run: until lies before its first tick")
-        (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
+        elsewhere = len(self._lifecycle.store.commands.shards) > 1 and await self._is_in_code(name)
+        reply = -1
+        if not elsewhere:
+            (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
         if reply < 0:
             raise SchedulerError(
                 f"schedule {name!r} is defined in the code of a scheduler; change it there, or give another name"
             )
         return reply > 0
+
+    async def _is_in_code(self, name: str) -> bool:
+        """Whether a scheduler has one of this name in its code, in whatever shard."""
+        facts = await self._lifecycle.store.run(self.calls.facts(name))
+        return facts.get("source") == "code" and "orphaned" not in facts
 
     async def list(self, offset: int = 0, limit: int = 100) -> Page:
         """A page of schedules, the next to run first; those that do not run come last."""
@@ -119,7 +137,10 @@ class Schedules:
         job_id = new_id()
         now = now_ms()
         made = self.maker.make(name, definition, self.maker.job(name, definition), job_id, now)
-        tick = Tick(name, None, known, now, None, None, 0, "", made.draft, made.event.job_class)
+        shards = self._lifecycle.store.commands.shards
+        home = shards.of(definition.queue or definition.home)
+        in_its_shard(shards, name, home, made.draft.queue)
+        tick = Tick(name, None, known, now, None, None, 0, "", made.draft, made.event.job_class, home)
         ((code, detail),) = await self._lifecycle.apply(changes.fire(self.calls, "", [Firing(tick, made)]))
         if code == "gone":
             raise await self.reader.unknown(name)

@@ -107,7 +107,7 @@ async def _examine(store: AsyncStore, age_objective: float) -> Findings:
         workers=await inspector.workers(),
         overdue={name: count for name, count in overdue.items() if count},
         age_objective=age_objective,
-        schedules=await store.run(ScheduleCalls(commands.keys, commands.retention).survey(1)),
+        schedules=await store.run(ScheduleCalls(commands).survey(1)),
         unsettled=await store.run(commands.unsettled()),
         skipped=await store.run(commands.skipped()),
     )

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from rf_jobs.core.transitions import Transition, events_of
 from rf_jobs.model.events import EventBus, OperationDone
+from rf_jobs.store import shard_calls
+from rf_jobs.store.calls import Left
 from rf_jobs.store.redis import AsyncStore
 from rf_jobs.words.errors import RfJobsError
 
@@ -31,7 +33,7 @@ class Lifecycle:
     async def apply(self, transition: Transition[R], *, retry_for: float | None = None) -> R:
         """Make the change, then announce it and what followed from it. Raises ``BackendError``; then nothing is announced."""
         call = transition.call
-        if call.moves < 0:
+        if not call.moves_jobs:
             reply = await self.store.run(call, retry_for=retry_for)
             self.bus.emit_all(transition.announce(reply))
             return reply
@@ -39,10 +41,10 @@ class Lifecycle:
         self.bus.emit_all(transition.announce(reply))
         if effects:
             self.bus.emit_all(events_of(effects))
-        if left:
+        if any(left):
             # The change is made and announced: what is left of its consequences must not make it look failed.
             try:
-                await self.settle(ROUNDS)
+                await self._follow(left, ROUNDS)
             except RfJobsError as error:
                 log.warning("consequences are left to the upkeep of a worker: %s", error)
         return reply
@@ -50,8 +52,32 @@ class Lifecycle:
     async def settle(self, rounds: int = 1_000_000) -> None:
         """Do what scripts left to be done, until nothing is left, or so many times. Whoever makes such work does some of it; the
         rest, and what a process that died has left, the upkeep of any worker. Raises ``BackendError``."""
-        left = 1
-        while left and rounds:
+        await self._follow(Left(1, 1), rounds)
+
+    async def _follow(self, left: Left, rounds: int) -> None:
+        several = len(self.store.shards) > 1
+        while rounds and (left.here or several and left.abroad):
             rounds -= 1
-            _, effects, left = await self.store.run(self.store.commands.settle().with_effects())
-            self.bus.emit_all(events_of(effects))
+            settled = await self._settle() if left.here else Left(0)
+            carried = await self._carry() if several and (left.abroad or settled.abroad) else Left(0)
+            left = Left(settled.here + carried.here, carried.abroad)
+
+    async def _settle(self) -> Left:
+        """Some of what is in the outboxes."""
+        _, effects, left = await self.store.run(self.store.commands.settle().with_effects())
+        self.bus.emit_all(events_of(effects))
+        return left
+
+    async def _carry(self) -> Left:
+        """Some of what shards have to say to each other. Several that do this at once do it once."""
+        found = await self.store.run(shard_calls.outgoing(self.store.commands))
+        if not found:
+            return Left(0)
+        replies = await self.store.run_many(
+            [shard_calls.deliver(self.store.commands, words).with_effects() for words in found]
+        )
+        self.bus.emit_all(events_of(effect for _, effects, _ in replies for effect in effects))
+        done = [(words, last) for words, (last, _, _) in zip(found, replies, strict=True)]
+        await self.store.run(shard_calls.all_delivered(done))
+        rest = sum(not words.is_all(last) for words, last in done)
+        return Left(sum(left.here for _, _, left in replies), rest + sum(left.abroad for _, _, left in replies))

@@ -30,7 +30,7 @@ from rf_jobs.model.events import (
 )
 from rf_jobs.model.schedule import Definition, decode
 from rf_jobs.store.redis import AsyncStore
-from rf_jobs.store.schedule_calls import Put, ScheduleCalls, Tick
+from rf_jobs.store.schedule_calls import Due, Put, ScheduleCalls, Tick
 from rf_jobs.words.errors import SchedulerError, UnknownSchedule
 from rf_jobs.words.recurrence import Misfire
 
@@ -99,10 +99,11 @@ def _fired(firing: Firing, code: str, detail: str) -> Iterable[Event]:
         )
 
 
-def trouble(calls: ScheduleCalls, name: str, revision: str, tick: int, error: str) -> Transition[bool]:
+def trouble(calls: ScheduleCalls, due: Due, error: str) -> Transition[bool]:
     """A due schedule cannot be run here."""
     return Transition(
-        calls.trouble(name, revision, tick, error), lambda kept: [ScheduleFailed(name, tick, error)] if kept else []
+        calls.trouble(due.name, due.revision, due.tick, error, due.shard),
+        lambda kept: [ScheduleFailed(due.name, due.tick, error)] if kept else [],
     )
 
 

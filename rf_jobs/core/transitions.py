@@ -47,6 +47,7 @@ from rf_jobs.model.events import (
     QueueResumed,
 )
 from rf_jobs.store import batch_calls, limit_calls
+from rf_jobs.store.batch_calls import NewBatch
 from rf_jobs.store.calls import Call, Effect
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.shapes import Draft, Ending, Fetched, Reclaimed, Report, Retention, Verdict
@@ -249,7 +250,12 @@ def report(
     return Transition(commands.report(reports, most, most_bytes), announce)
 
 
-def seal(commands: Commands, batches: Sequence[str]) -> Transition[None]:
+def open_batches(batches: Sequence[NewBatch]) -> Transition[str]:
+    """Make batches, all of one shard; see ``batch_calls.open_batches``."""
+    return Transition(batch_calls.open_batches(batches), lambda _: ())
+
+
+def seal(commands: Commands, batches: Sequence[NewBatch]) -> Transition[None]:
     """The dispatch of these batches is complete. Inner ones first."""
     return Transition(batch_calls.seal(commands, batches), lambda _: ())
 
@@ -271,14 +277,16 @@ def end_hold(commands: Commands, scope: str) -> Transition[bool]:
     return Transition(limit_calls.hold(commands, scope, None), lambda changed: [HoldEnded(scope)] if changed else [])
 
 
-def failure(job_class: str, most: int, per_ms: int, cooldown_ms: int) -> Transition[bool]:
+def failure(
+    commands: Commands, queue: str, job_class: str, most: int, per_ms: int, cooldown_ms: int
+) -> Transition[bool]:
     """Count a failed attempt for its class's circuit breaker."""
 
     def announce(opened: bool) -> Iterable[Event]:
         if opened:
             yield HoldSet(f"class:{job_class}", cooldown_ms / 1000)
 
-    return Transition(limit_calls.failure(job_class, most, per_ms, cooldown_ms), announce)
+    return Transition(limit_calls.failure(commands, queue, job_class, most, per_ms, cooldown_ms), announce)
 
 
 def move(

@@ -1,13 +1,17 @@
 """Every key, with a sentence each. ``docs/reference/keys.md`` is made from this table.
 
-All keys of a shard carry one hash tag, ``{<namespace>}``, so that any transition is one atomic script. The scripts
-derive the same names from the prefix of their one declared key, the ledger.
+All keys of a shard carry one hash tag, ``{<namespace>}`` or ``{<namespace>/<n>}``, so that any transition is one atomic
+script. The scripts derive the same names from the prefix of their one declared key, the ledger.
 """
 
 from __future__ import annotations
 
+import re
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rf_jobs.words.config_settings import JobsSettings
 from rf_jobs.words.errors import ConfigError
 from rf_jobs.words.ids import is_namespace
 
@@ -81,7 +85,7 @@ KEYS: tuple[Key, ...] = (
     Key("failed:<batch>", "set", "members that died, were cancelled or expired", "with the batch"),
     Key("doomed:<batch>", "set", "members of a cancelled batch that are still to be looked at", "a moment"),
     Key("batches", "zset", "ids of batches and chains by the time of their dispatch (ms)"),
-    Key("batches:<which>", "zset", "`open`: those that are not over; `unsealed`: those whose dispatch is not complete"),
+    Key("batches:<which>", "zset", "`open`: those that are not over; `unsealed`: those whose dispatch is not complete; `expecting`: those that expect members from other shards"),
     Key("unique:<digest>", "string", "a unique lock: `<holder's id> <until> <ms since when>`", "the window, or until its holder is over"),
     Key("slots:<name>", "zset", "a dispatch limit: ids of jobs by the time of their slots (ms)", "its period"),
     Key("limits", "set", "names of all limits"),
@@ -96,6 +100,11 @@ KEYS: tuple[Key, ...] = (
     Key("failures:<class>", "list", "a circuit breaker's last failures (ms)", "its period"),
     Key("tripped:<class>", "string", "when a circuit breaker opened: the first failure soon after that opens it again", "cooldown and period"),
     Key("fair:<queue>", "hash", "of a queue whose jobs take turns: by key, the place of its next job; `!` how far the queue is", "a day after the last"),
+    Key("outbox:<shard>", "stream", "what this shard has to say to another: JSON of a word of lib/abroad.lua, and what it is about"),
+    Key("outboxes", "set", "numbers of the shards that there is something for"),
+    Key("homes", "hash", "where there are several shards, in which one a queue, a limit and a class's unique locks are"),
+    Key("heard", "hash", "by shard: the id of the last entry of its outbox that was done here"),
+    Key("expected:<batch>", "hash", "members that are about to be dispatched in other shards; of a chain's step with the one that it goes behind", "until they are, or a quarter of an hour later were found not to be"),
     Key("outbox:<which>", "list", "`skipped`: consequences that could not be done, with the time (ms) and why; the last 1000"),
     Key("outbox", "list", "consequences that are still to be done, as JSON: what was too much for one script"),
     Key("wake:<queue>", "list", "a few tokens that idle workers block on: a hint only"),
@@ -149,6 +158,62 @@ class Keys:
     def pattern(self) -> str:
         """A glob that fits every key of this namespace and no other."""
         return glob(self.prefix) + "*"
+
+
+class Shards:
+    """The parts of a namespace. Each holds whole queues; what concerns no queue is in the first."""
+
+    __slots__ = ("_placed", "keys")
+
+    def __init__(self, namespace: str = "rf", count: int = 1, placed: Mapping[str, int] | None = None) -> None:
+        first = Keys(namespace)
+        self.keys = (first, *(Keys(f"{namespace}/{number}") for number in range(1, count)))
+        self._placed = dict(placed or {})
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def of(self, queue: str) -> int:
+        """The number of a queue's shard: where it was placed, else by a hash of its name that is the same everywhere."""
+        if len(self.keys) == 1:
+            return 0
+        placed = self._placed.get(queue)
+        return zlib.crc32(queue.encode()) % len(self.keys) if placed is None else placed
+
+    def split(self, queues: Iterable[str]) -> dict[int, list[str]]:
+        """Queues by their shards, both in the order in which they are named."""
+        found: dict[int, list[str]] = {}
+        for queue in queues:
+            found.setdefault(self.of(queue), []).append(queue)
+        return found
+
+
+def shards_of(jobs: JobsSettings) -> Shards:
+    """The shards that the settings ask for. Raises ``ConfigError`` for a queue in one that there is not."""
+    for queue, number in (jobs.queue_shards or {}).items():
+        if not 0 <= number < jobs.shards:
+            raise ConfigError(
+                f"jobs.queue_shards puts queue {queue!r} into shard {number}, and jobs.shards is {jobs.shards}: there are shards 0 to"
+                f" {jobs.shards - 1}"
+            )
+    return Shards(jobs.namespace, jobs.shards, jobs.queue_shards)
+
+
+REF = re.compile(r"!?(?:[0-9]+\|)?(.*)", re.DOTALL)
+
+
+def plain(ref: str) -> str:
+    """The id in a reference to a job or a batch, which may name its shard: ``3|<id>``."""
+    return REF.fullmatch(ref)[1]  # type: ignore[index]
+
+
+def relative(ref: str, home: int, shard: int) -> str:
+    """What one in shard ``home`` calls ``ref``, as one in ``shard`` has to."""
+    where, bar, each = ref.rpartition("|")
+    if not each:
+        return ""
+    number = int(where) if bar else home
+    return each if number == shard else f"{number}|{each}"
 
 
 def glob(literal: str) -> str:

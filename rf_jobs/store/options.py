@@ -19,7 +19,7 @@ class Unique(msgspec.Struct, omit_defaults=True, frozen=True):
     """debounce: the longest that the first of them waits, in ms."""
 
 
-class Depends(msgspec.Struct, frozen=True):
+class Depends(msgspec.Struct):
     """Waiting for others."""
 
     parents: list[str]

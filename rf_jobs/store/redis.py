@@ -20,12 +20,14 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from rf_jobs.store.calls import Call, text
+from rf_jobs.store.blocking import Blocking
+from rf_jobs.store.calls import Call
 from rf_jobs.store.channels import Channels
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.connections import client_options, packing
 from rf_jobs.store.failures import Failure, explain, kind, unusable
-from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Keys
+from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Shards
+from rf_jobs.store.routes import Address, Routes
 from rf_jobs.store.scripts import Script, load
 from rf_jobs.words.config_secrets import mask_url
 from rf_jobs.words.errors import BackendError, ConfigError
@@ -56,9 +58,9 @@ def pause_before(attempt: int) -> float:
 class _Server:
     """What first contact taught us."""
 
-    def __init__(self, namespace: str, url: str, *, allow_eviction: bool) -> None:
-        self.keys = Keys(namespace)
-        self.commands = Commands(self.keys)
+    def __init__(self, shards: Shards, url: str, *, allow_eviction: bool) -> None:
+        self.shards = shards
+        self.commands = Commands(shards)
         self.shown_url = mask_url(url)
         self.flags: bool | None = None
         self.instance = ""
@@ -70,7 +72,8 @@ class _Server:
 
     def wire(self, call: Call[Any]) -> tuple[Any, ...]:
         if call.script:
-            return ("EVALSHA", self.script(call.script).digest, 1, self.keys.ledger, *call.args)
+            ledger = self.shards.keys[call.shard].ledger
+            return ("EVALSHA", self.script(call.script).digest, 1, ledger, *call.args)
         return tuple(call.args)
 
     def learn(self, info: dict[str, Any]) -> None:
@@ -89,13 +92,32 @@ class _Server:
                 f" set it to {SAFE_POLICY!r}, or allow it with allow_evicting_server in [jobs.security]"
             )
 
-    def welcome(self, reply: tuple[int, str]) -> None:
-        schema, self.instance = reply
+    def welcome(self, reply: tuple[int, str, int]) -> None:
+        schema, self.instance, shards = reply
         if schema != SCHEMA_VERSION:
             raise BackendError(
                 f"the store at {self.shown_url} has schema version {schema}, this code works with {SCHEMA_VERSION};"
                 " run the version of rf-jobs that fits, or use another namespace"
             )
+        if shards != len(self.shards):
+            raise BackendError(
+                f"the store at {self.shown_url} is divided into {shards} shards, and shards is {len(self.shards)} here: its jobs would"
+                f" not be found; set shards to {shards} in [jobs], or use another namespace"
+            )
+
+
+class _Moved(Exception):  # noqa: N818 (no failure)
+    """Another node has a shard."""
+
+    def __init__(self, shard: int, error: redis.exceptions.MovedError) -> None:
+        self.shard = shard
+        self.error = error
+
+
+def gathered(calls: Sequence[Call[Any]], answers: Sequence[Any]) -> list[Any]:
+    """What calls answer, from what they and the parts of those that have some do."""
+    rest = iter(answers)
+    return [call.read([next(rest) for _ in call.parts]) if call.parts else next(rest) for call in calls]
 
 
 class AsyncStore:
@@ -104,16 +126,17 @@ class AsyncStore:
     def __init__(
         self,
         url: str,
-        namespace: str = "rf",
+        shards: Shards | None = None,
         *,
         allow_eviction: bool = False,
         retry_for: float = 5.0,
         observer: Observer = _ignore,
     ) -> None:
         self.url = url
-        self.server = _Server(namespace, url, allow_eviction=allow_eviction)
+        self.shards = shards or Shards()
+        self.server = _Server(self.shards, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
-        self.keys = self.server.keys
+        self.keys = self.commands.keys
         self.retry_for = retry_for
         """Seconds for which a call is sent again when the server can't be reached."""
         self.observer = observer
@@ -123,10 +146,10 @@ class AsyncStore:
         self._ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connecting = asyncio.Lock()
-        self._client = self._open(SOCKET_TIMEOUT)
-        self._blocking: aredis.Redis | None = None
+        self._routes = Routes(len(self.shards), self._open)
+        self._blocking = Blocking(self.shards, self._open, self._routes)
 
-    def _open(self, timeout: float) -> aredis.Redis:
+    def _open(self, address: Address | None, timeout: float = SOCKET_TIMEOUT) -> aredis.Redis:
         retry = AsyncRetry(NoBackoff(), _NO_RETRY)
         try:
             client = aredis.Redis.from_url(self.url, retry=retry, **client_options(self.url, timeout))
@@ -134,6 +157,8 @@ class AsyncStore:
             raise ConfigError(f"redis_url is {self.server.shown_url!r}: {error}") from None
         pool = client.connection_pool
         pool.connection_class = packing(pool.connection_class)
+        if address is not None:
+            pool.connection_kwargs.update(host=address[0], port=address[1])
         return client
 
     async def connect(self) -> None:
@@ -143,23 +168,29 @@ class AsyncStore:
     async def _contact(self) -> None:
         async with self._connecting:
             if not self._ready:
-                self.server.learn(await self._client.info())
+                self.server.learn(await self._routes.first.info())
                 await self.greet()
+                for other in self._routes.all[1:]:
+                    self.server.learn(await other.info())
                 self._ready = True
 
     async def greet(self) -> None:
         """Give the store an instance id, if it has none: at first contact, and after it was emptied."""
-        self.server.welcome(await self._once(self.commands.hello(new_token(16))))
+        (reply,) = await self._exchange([self.commands.hello(new_token(16))])
+        self.server.welcome(reply)
 
     async def drop_namespace(self) -> int:
         """Remove every key of this namespace, some at a time; answers how many. There is no way back."""
-        removed = cursor = 0
-        while True:
-            cursor, keys = await self._client.scan(cursor, match=self.keys.pattern, count=1000)
-            if keys:
-                removed += await self._client.unlink(*keys)
-            if not cursor:
-                return removed
+        removed = 0
+        for number, shard in enumerate(self.shards.keys):
+            client, cursor = self._routes.of(number), 0
+            while True:
+                cursor, keys = await client.scan(cursor, match=shard.pattern, count=1000)
+                if keys:
+                    removed += await client.unlink(*keys)
+                if not cursor:
+                    break
+        return removed
 
     async def run(self, call: Call[T], *, retry_for: float | None = None) -> T:
         """Run one call. Raises ``BackendError``."""
@@ -171,31 +202,67 @@ class AsyncStore:
         async def attempt() -> list[Any]:
             if not self._ready:
                 await self._contact()
-            if len(calls) == 1:
-                return [await self._once(calls[0])]
-            return await self._pipelined(calls)
+            return await self._exchange(calls)
 
         return await self._retrying(calls[0].op, attempt, self.retry_for if retry_for is None else retry_for)
 
+    async def _exchange(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        while True:
+            try:
+                if len(calls) == 1 and not calls[0].parts:
+                    return [await self._once(calls[0])]
+                return await self._all(calls)
+            except _Moved as moved:
+                self._routes.moved(moved.shard, moved.error)
+
+    async def _all(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Run calls and parts of calls: those of one server in one round trip."""
+        flat = [part for call in calls for part in call.parts or (call,)]
+        nodes: dict[int, list[int]] = {}
+        if self._routes.are_several:
+            for at, part in enumerate(flat):
+                nodes.setdefault(id(self._routes.of(part.shard)), []).append(at)
+        else:
+            nodes[0] = list(range(len(flat)))
+        answers: list[Any] = [None] * len(flat)
+
+        async def ask(places: list[int]) -> None:
+            for at, answer in zip(places, await self._pipelined([flat[at] for at in places]), strict=True):
+                answers[at] = answer
+
+        if len(nodes) == 1:
+            await ask(nodes.popitem()[1])
+        else:
+            for found in await asyncio.gather(*map(ask, nodes.values()), return_exceptions=True):
+                if isinstance(found, BaseException):
+                    raise found
+        return gathered(calls, answers)
+
     async def _once(self, call: Call[T]) -> T:
         wire = self.server.wire(call)
+        client = self._routes.of(call.shard)
         try:
-            reply = await self._client.execute_command(*wire)
+            reply = await client.execute_command(*wire)
         except redis.exceptions.NoScriptError:
-            await self._client.script_load(self.server.script(call.script).text)
-            reply = await self._client.execute_command(*wire)
+            await client.script_load(self.server.script(call.script).text)
+            reply = await client.execute_command(*wire)
+        except redis.exceptions.MovedError as error:
+            raise _Moved(call.shard, error) from error
         return call.read(reply)
 
     async def _pipelined(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        pipe = self._client.pipeline(transaction=False)
+        client = self._routes.of(calls[0].shard)
+        pipe = client.pipeline(transaction=False)
         for call in calls:
             pipe.execute_command(*self.server.wire(call))
         replies = await pipe.execute(raise_on_error=False)
         for at, call in enumerate(calls):
             if isinstance(replies[at], redis.exceptions.NoScriptError):
                 # The others have run; this one has not, and runs now.
-                await self._client.script_load(self.server.script(call.script).text)
-                replies[at] = await self._client.execute_command(*self.server.wire(call))
+                await client.script_load(self.server.script(call.script).text)
+                replies[at] = await client.execute_command(*self.server.wire(call))
+            elif isinstance(replies[at], redis.exceptions.MovedError):
+                raise _Moved(call.shard, replies[at])
             elif isinstance(replies[at], Exception):
                 raise replies[at]
         return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
@@ -225,7 +292,10 @@ class AsyncStore:
                 if what not in (Failure.LOST, Failure.TRANSIENT) or time.monotonic() + pause > give_up:
                     raise explain(error, self.server.shown_url, op) from error
                 if what is Failure.TRANSIENT:
-                    await self._client.connection_pool.disconnect(inuse_connections=False)
+                    for client in self._routes.all:
+                        await client.connection_pool.disconnect(inuse_connections=False)
+                if self._routes.are_several:
+                    self._routes.lost(range(len(self.shards)))
                 await asyncio.sleep(pause)
             except _UNUSABLE as error:
                 self.observer(op, time.perf_counter() - began, Failure.WRONG.value)
@@ -237,39 +307,36 @@ class AsyncStore:
     @property
     def client(self) -> aredis.Redis:
         """The connection pool's client, for tests and for looking around; the engine itself runs calls."""
-        return self._client
+        return self._routes.first
 
     async def wait_for_wake(self, queues: Sequence[str], timeout: float) -> str | None:
         """Block until one of the queues gets a job, at most ``timeout`` seconds; answers which. A hint: it may miss, and
         may lie. Who can't use it should ``pass_on``."""
-        if self._blocking is None:
-            self._blocking = self._open(timeout=120.0)
-        keys = [self.keys.of("wake", queue) for queue in queues]
         with self.surround():
-            popped = await self._blocking.execute_command("BLPOP", *keys, f"{timeout:.3f}")
-        return None if popped is None else queues[keys.index(text(popped[0]))]
+            return await self._blocking.wait(queues, timeout)
 
     async def pass_on(self, queue: str) -> None:
         """Leave a wake-up to another worker."""
+        number = self.shards.of(queue)
         with self.surround():
-            await self._client.execute_command("RPUSH", self.keys.of("wake", queue), "1")
+            await self._routes.of(number).execute_command("RPUSH", self.shards.keys[number].of("wake", queue), "1")
 
     async def finals(self) -> Any:
         """A subscription to the ends of watched jobs; its ``get_message`` answers with ``<id> <state>``."""
-        subscription = self._client.pubsub(ignore_subscribe_messages=True)
-        await subscription.subscribe(self.keys.of(FINAL_CHANNEL))
+        subscription = self._routes.first.pubsub(ignore_subscribe_messages=True)
+        await subscription.subscribe(*(keys.of(FINAL_CHANNEL) for keys in self.shards.keys))
         return subscription
 
     def channels(self, family: str) -> Channels:
         """An ear for the channels of a family."""
-        return Channels(self._client, self.keys.of(family) + ":")
+        return Channels(self._routes.first, [keys.of(family) + ":" for keys in self.shards.keys])
 
     async def aclose(self) -> None:
         """Close all connections. Calls made later raise ``BackendError``."""
         self.closed = True
-        await self._client.aclose()
-        if self._blocking is not None:
-            await self._blocking.aclose()
+        for client in self._routes.all:
+            await client.aclose()
+        await self._blocking.aclose()
 
 
 class SyncStore:
@@ -278,24 +345,31 @@ class SyncStore:
     def __init__(
         self,
         url: str,
-        namespace: str = "rf",
+        shards: Shards | None = None,
         *,
         allow_eviction: bool = False,
         timeout: float = 3.0,
         retry_for: float = 5.0,
     ) -> None:
-        self.server = _Server(namespace, url, allow_eviction=allow_eviction)
+        self.shards = shards or Shards()
+        self.server = _Server(self.shards, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.retry_for = retry_for
         self.observer: Observer = _ignore
         self.surround: Surround = nullcontext
         self._ready = False
+        self._url, self._timeout = url, timeout
+        self._routes = Routes(len(self.shards), self._open)
+
+    def _open(self, address: Address | None) -> redis.Redis:
+        retry = Retry(NoBackoff(), _NO_RETRY)
         try:
-            self._client = redis.Redis.from_url(
-                url, retry=Retry(NoBackoff(), _NO_RETRY), **client_options(url, timeout)
-            )
+            client = redis.Redis.from_url(self._url, retry=retry, **client_options(self._url, self._timeout))
         except ValueError as error:
             raise ConfigError(f"redis_url is {self.server.shown_url!r}: {error}") from None
+        if address is not None:
+            client.connection_pool.connection_kwargs.update(host=address[0], port=address[1])
+        return client
 
     def run(self, call: Call[T], *, retry_for: float | None = None) -> T:
         """Run one call, as ``AsyncStore.run`` does."""
@@ -305,11 +379,11 @@ class SyncStore:
             began = time.perf_counter()
             try:
                 if not self._ready:
-                    self.server.learn(self._client.info())
+                    self.server.learn(self._routes.first.info())
                     self._ready = True
-                    self.server.welcome(self._once(self.commands.hello(new_token(16))))
+                    self.server.welcome(self._ask(self.commands.hello(new_token(16))))
                 with self.surround():
-                    reply = self._once(call)
+                    reply = self._ask(call)
             except (redis.exceptions.RedisError, OSError, EOFError) as error:
                 what = kind(error)
                 self.observer(call.op, time.perf_counter() - began, what.value)
@@ -318,7 +392,10 @@ class SyncStore:
                 if what not in (Failure.LOST, Failure.TRANSIENT) or time.monotonic() + pause > give_up:
                     raise explain(error, self.server.shown_url, call.op) from error
                 if what is Failure.TRANSIENT:
-                    self._client.connection_pool.disconnect()
+                    for client in self._routes.all:
+                        client.connection_pool.disconnect()
+                if self._routes.are_several:
+                    self._routes.lost(range(len(self.shards)))
                 time.sleep(pause)
             except _UNUSABLE as error:
                 raise unusable(error, call.op) from error
@@ -326,15 +403,22 @@ class SyncStore:
                 self.observer(call.op, time.perf_counter() - began, "")
                 return reply
 
+    def _ask(self, call: Call[T]) -> T:
+        (answer,) = gathered([call], [self._once(part) for part in call.parts or (call,)])
+        return cast(T, answer)
+
     def _once(self, call: Call[T]) -> T:
         wire = self.server.wire(call)
-        try:
-            reply = self._client.execute_command(*wire)
-        except redis.exceptions.NoScriptError:
-            self._client.script_load(self.server.script(call.script).text)
-            reply = self._client.execute_command(*wire)
-        return call.read(reply)
+        while True:
+            client = self._routes.of(call.shard)
+            try:
+                return call.read(client.execute_command(*wire))
+            except redis.exceptions.NoScriptError:
+                client.script_load(self.server.script(call.script).text)
+            except redis.exceptions.MovedError as error:
+                self._routes.moved(call.shard, error)
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        for client in self._routes.all:
+            client.close()

@@ -10,12 +10,20 @@ from rf_jobs.store.commands import Commands
 
 
 def on_disk(commands: Commands, timeout_ms: int) -> list[Call[Any]]:
-    """To be run together: the last one answers whether all that was written so far is on the server's disk, within this
+    """To be run together: the last one answers whether all that was written so far is on the servers' disks, within this
     time."""
-    mark: Call[Any] = Call("admin", ("SET", commands.keys.of("mark"), "1", "PX", 60_000), bool)
-    return [mark, Call("read", ("WAITAOF", 1, 0, timeout_ms), lambda r: int(r[0]) > 0)]
+    marks: list[Call[Any]] = [
+        Call("admin", ("SET", keys.of("mark"), "1", "PX", 60_000), bool, shard=number)
+        for number, keys in enumerate(commands.shards.keys)
+    ]
+    wait = commands.everywhere(
+        lambda _, number: Call("read", ("WAITAOF", 1, 0, timeout_ms), lambda r: int(r[0]) > 0, shard=number), all
+    )
+    return [*marks, wait]
 
 
 def forget(commands: Commands, ids: Sequence[str]) -> Call[int]:
     """These rows of an outbox are gone for good."""
-    return Call("admin", ("UNLINK", *(commands.keys.of("relayed", each) for each in ids)), int)
+    return commands.everywhere(
+        lambda keys, number: Call("admin", ("UNLINK", *(keys.of("relayed", each) for each in ids)), int, shard=number), sum
+    )

@@ -16,16 +16,17 @@ _MOVING = ("limits", "links", "batches", "admit")
 _MOVING_SCRIPTS = {
     **dict.fromkeys(
         (
-            "batch_open", "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "move", "revive",
+            "batch_expect", "batch_open", "batch_seal", "batch_stop", "bury_parked", "cancel", "clear", "enqueue", "fetch", "hold", "move", "revive",
             "schedule_fire", "settle",
         ),
         _MOVING,
     ),
     "finish": (*_MOVING, "crash"),
     "reclaim": (*_MOVING, "crash"),
+    "deliver": (*_MOVING, "abroad"),
 }  # fmt: skip
 _LIBS: dict[str, tuple[str, ...]] = {**_MOVING_SCRIPTS}
-_REFUSED_WHEN_FULL = ("batch_open", "enqueue", "schedule_fire", "schedule_put")
+_REFUSED_WHEN_FULL = ("batch_expect", "batch_open", "enqueue", "schedule_fire", "schedule_put")
 _SERVER_TIME = "redis.call('TIME')"
 """Where the scripts have the time from; it stands once, in lib/prelude.lua."""
 _time = [_SERVER_TIME]

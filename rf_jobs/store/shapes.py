@@ -99,6 +99,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     token: str
+    queue: str
     progress: bytes = b""
     """JSON; empty where there is no news."""
     first: int = 0

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Self
 
 from rf_jobs.client.manager import QueueManager, settings_for
+from rf_jobs.store.keys import shards_of
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.scripts import tell_time_by
 from rf_jobs.words.config_settings import Settings
@@ -39,7 +40,7 @@ class Clock:
     def __init__(self, target: str | Settings | QueueManager | None = None, *, namespace: str | None = None) -> None:
         settings = target.settings if isinstance(target, QueueManager) else settings_for(target, namespace)
         jobs = settings.jobs
-        self._store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=settings.security.allow_evicting_server)
+        self._store = SyncStore(jobs.redis_url, shards_of(jobs), allow_eviction=settings.security.allow_evicting_server)
         self.place = (jobs.redis_url, jobs.namespace)
         """The server's URL and the namespace whose clock it is."""
         self._ahead = 0

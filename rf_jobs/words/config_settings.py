@@ -34,6 +34,13 @@ class JobsSettings:
         "redis://127.0.0.1:6379/0"
     )
     namespace: Annotated[str, Meta(description="the prefix of all keys; one server may hold several")] = "rf"
+    shards: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)],
+        Meta(description="into how many parts the queues are divided; it stays as it is while the namespace holds jobs"),
+    ] = 1
+    queue_shards: Annotated[
+        Mapping[str, Count] | None, Meta(description="queues that are to be in a certain shard, 0 to shards - 1")
+    ] = None
     default_queue: Annotated[str, Meta(description="the queue of a class that names none")] = "default"
     max_attempts: Annotated[Positive, Meta(description="how often a job is tried")] = 3
     backoff_seconds: Annotated[Seconds, Meta(description="the pause before a retry")] = 60.0

@@ -78,6 +78,8 @@ def _parse(key: Key, text: str) -> object:
         items = [item.strip() for item in text.split(",") if item.strip()]
         weighted = inspect.DictType in kinds and any("=" in item for item in items)
         return _weights(items) if weighted else items
+    if inspect.DictType in kinds:
+        return _weights([item.strip() for item in text.split(",") if item.strip()])
     return text
 
 
@@ -85,7 +87,7 @@ def _weights(items: list[str]) -> dict[str, int]:
     pairs = [item.partition("=") for item in items]
     weights = {name.strip(): int(weight) for name, _, weight in pairs if weight.strip().isdecimal()}
     if len(weights) != len(items):
-        raise ValueError("each queue needs one weight")
+        raise ValueError("each queue needs one number")
     return weights
 
 
@@ -184,6 +186,12 @@ def _queues(value: tuple[str, ...] | Mapping[str, int]) -> tuple[str, ...] | Map
     return value
 
 
+def _placed(value: Mapping[str, int]) -> Mapping[str, int]:
+    for name in value:
+        queue_name(name)
+    return value
+
+
 _READERS: dict[str, Callable[[object], object]] = {"jobs.worker.sets": read_sets}
 """Settings that have a form of their own."""
 
@@ -204,6 +212,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "jobs.redis_url": _redis_url,
     "jobs.namespace": _namespace,
     "jobs.default_queue": queue_name,
+    "jobs.queue_shards": _placed,
     "jobs.imports": _modules,
     "jobs.offload_store": _importable,
     "jobs.security.encryption_keys": _secret_keys,
@@ -219,6 +228,7 @@ _FORMS: dict[str, str] = {
     "jobs.redis_url": f"a URL with one of the schemes {', '.join(REDIS_SCHEMES)}, such as redis://127.0.0.1:6379/0",
     "jobs.namespace": "1 to 64 of the letters A-Z a-z, digits, and _ . - /",
     "jobs.default_queue": "the name of a queue",
+    "jobs.queue_shards": "queues with the numbers of their shards, such as {emails = 1} (in a variable: emails=1,reports=3)",
     "jobs.imports": "a list of module names, such as myapp.jobs (in a variable: separated by commas)",
     "jobs.worker.queues": 'names in their order, such as ["emails", "default"] (in a variable: emails,default), or weights'
     " of at least 1, such as {high = 5, low = 1} (in a variable: high=5,low=1)",

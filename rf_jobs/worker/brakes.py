@@ -35,10 +35,11 @@ class Brakes:
         """Define the limits of all classes that are known here. Raises ``BackendError``."""
         entries = [entry for name in self._registry.names() if (entry := self._registry.find(name)) is not None]
         defined = {name: fields for entry in entries for name, fields in definitions(entry).items()}
-        calls = [limit_calls.define(name, fields) for name, fields in defined.items()]
-        known = await self._manager.store.run(limit_calls.names(self._manager.store.commands))
+        commands = self._manager.store.commands
+        calls = [limit_calls.define(commands, name, fields) for name, fields in defined.items()]
+        known = await self._manager.store.run(limit_calls.names(commands))
         own = {name for entry in entries for name in own_names(entry)}
-        calls += [limit_calls.define(name, {}, CODE_FIELDS) for name in known if name in own and name not in defined]
+        calls += [limit_calls.define(commands, n, {}, CODE_FIELDS) for n in known if n in own and n not in defined]
         if calls:
             await self._manager.store.run_many(calls)
         if any(entry.options.breaker is not None for entry in entries):
@@ -50,18 +51,22 @@ class Brakes:
         if entry is None or entry.options.breaker is None or event.reason not in FAILURES:
             return
         # An empty context: the count is nobody's span.
-        task = asyncio.create_task(self._count(entry), name="rf-jobs-breaker", context=contextvars.Context())
+        task = asyncio.create_task(self._count(entry, event.queue), name="rf-jobs-breaker", context=contextvars.Context())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _count(self, entry: JobClass) -> None:
+    async def _count(self, entry: JobClass, queue: str) -> None:
         breaker = entry.options.breaker
         if breaker is None:
             return
         lifecycle, cooldown = self._manager.lifecycle, millis(breaker.cooldown)
-        step = transitions.failure(entry.name, breaker.failures, millis(breaker.per), cooldown)
+        step = transitions.failure(
+            lifecycle.store.commands, queue, entry.name, breaker.failures, millis(breaker.per), cooldown
+        )
         try:
             if await lifecycle.apply(step, retry_for=0):  # sent twice it would count twice
+                if len(lifecycle.store.shards) > 1:  # it is open in one of them
+                    await lifecycle.store.run(limit_calls.hold(lifecycle.store.commands, f"class:{entry.name}", cooldown))
                 for name in entry.aliases:  # jobs that were dispatched under names that it had before
                     await lifecycle.apply(transitions.hold(lifecycle.store.commands, f"class:{name}", cooldown))
                 log.warning(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Self, TypedDict, Unpack
 
 import msgspec
 
+from rf_jobs.store.keys import Shards
 from rf_jobs.words.config_sets import read_sets
 from rf_jobs.words.config_settings import WorkerSet, WorkerSettings
 from rf_jobs.words.errors import ConfigError, InvalidOption
@@ -226,6 +228,13 @@ class QueueOrder:
     def __init__(self, queues: tuple[str, ...] | Mapping[str, int], default: str) -> None:
         self._weights = dict(queues) if isinstance(queues, Mapping) else None
         self.names: tuple[str, ...] = tuple(queues) or (default,)
+
+    def runs(self, shards: Shards) -> list[list[str]]:
+        """The queues of the next fetches, one for each: those of one shard that may be asked together."""
+        queues = self.next()
+        if self._weights is None:
+            return [list(run) for _, run in groupby(queues, key=shards.of)]
+        return list(shards.split(queues).values())
 
     def next(self) -> tuple[str, ...]:
         """Strict order as given; with weights, a draw in which each queue comes first as often as its weight says."""

@@ -90,7 +90,7 @@ class StoreDesk:
     async def _keep(self, ctx: JobContext, family: str, value: bytes, step: str = "") -> None:
         if ctx.is_sealed:
             value = self._keyring.seal_value(family, ctx.id, value)
-        if not await self._store.run(self._store.commands.keep(family, ctx.id, ctx.token, value, step)):
+        if not await self._store.run(self._store.commands.keep(family, ctx.id, ctx.token, value, step, ctx.queue)):
             raise StaleLease(f"the lease of job {ctx.id} is no longer held; stop, another worker has or had the job")
 
     def _closed_words(self, ctx: JobContext, kind: str, message: str, fields: dict[str, Any] | None = None) -> str:

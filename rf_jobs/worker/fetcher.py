@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rf_jobs.core import transitions
 from rf_jobs.core.lifecycle import Lifecycle
@@ -85,21 +85,36 @@ class Fetcher:
         return min(self._appetite.wanted(self._running(), self._buffered()), self._room_left())
 
     async def _fetch(self, wanted: int) -> None:
+        """From one shard after the other, in the order of the queues, until that is enough."""
+        due_in = self._sleep
+        for queues in self._order.runs(self._lifecycle.store.shards):
+            fetched = await self._fetch_some(wanted, queues)
+            if fetched is None:
+                return
+            wanted -= len(fetched.jobs)
+            if fetched.jobs:
+                self._deliver(fetched)
+            if not wanted:
+                break
+            if fetched.next_due_ms >= 0:
+                due_in = min(due_in, max(0.0, (fetched.next_due_ms - fetched.now_ms) / 1000))
+        self._fetched(due_in, enough=not wanted)
+
+    async def _fetch_some(self, wanted: int, queues: Sequence[str]) -> Fetched | None:
         # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
         step = transitions.fetch(
-            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, self._order.next(),
-            self._ageing_ms,
-        )  # fmt: skip
+            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, queues, self._ageing_ms
+        )
         try:
             fetched = await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)
         except Exception as error:  # of whatever kind: a worker that fetches no more would be silent for ever
             if not isinstance(error, RfJobsError):
                 log.exception("a fetch failed by a fault of ours")
             await self._failed(error)
-            return
+            return None
         self._failures.end()
         self._nonce += 1
-        self._fetched(fetched, wanted)
+        return fetched
 
     async def _failed(self, error: Exception) -> None:
         """The server could not be reached, or refused. Jobs that run go on; keep trying, with pauses."""
@@ -107,16 +122,13 @@ class Fetcher:
         self._lifecycle.bus.emit(JobsFetched(self._worker, 0, type(error).__name__))
         await self._failures.pause()
 
-    def _fetched(self, fetched: Fetched, wanted: int) -> None:
+    def _fetched(self, due_in: float, *, enough: bool) -> None:
         self.last_progress = mono()
-        if len(fetched.jobs) < wanted:
-            due_in = self._sleep if fetched.next_due_ms < 0 else max(0.0, (fetched.next_due_ms - fetched.now_ms) / 1000)
+        if enough:
+            self._dry.clear()
+        else:
             self._idle_for = min(due_in, self._sleep * random.uniform(0.8, 1.2))  # noqa: S311 (spreads polls)
             self._dry.set()
-        else:
-            self._dry.clear()
-        if fetched.jobs:
-            self._deliver(fetched)
 
     async def wait_for_wakes(self) -> None:
         """While the queues are dry and there is room: block until a queue gets a job, the next delayed one is due, or the

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rf_jobs.client.manager import QueueManager
+from rf_jobs.client.schedules import in_its_shard
 from rf_jobs.core import schedules as changes
 from rf_jobs.core.schedules import Firing
 from rf_jobs.model.job import Job
@@ -42,6 +43,7 @@ class Firer:
         self._scheduler = scheduler
         self._calls = manager.schedules.calls
         self._maker = manager.schedules.maker
+        self._placer = manager.placer
         self._plans: dict[str, _Plan] = {}
         self._unsure: list[Firing] = []
 
@@ -91,7 +93,7 @@ class Firer:
                 await self._fire([firing])
             return
         tick = firings[0].tick
-        await self._trouble(Due(tick.name, tick.expected or 0, tick.revision), str(error))
+        await self._trouble(Due(tick.name, tick.expected or 0, tick.revision, tick.shard), str(error))
 
     async def _learn(self, schedules: Sequence[Due]) -> None:
         """Read the definitions that are not known yet."""
@@ -122,6 +124,9 @@ class Firer:
         if todo.run is not None:
             try:
                 job = self._maker.make(due.name, definition, plan.job, tick_id(due.name, todo.run), todo.run)
+                if self._placer.is_needed:
+                    await self._placer.claim([job.draft])
+                in_its_shard(self._lifecycle.store.commands.shards, due.name, due.shard, job.draft.queue)
             except SchedulerError as impossible:  # here; perhaps not elsewhere
                 await self._trouble(due, str(impossible))
                 return None
@@ -132,11 +137,11 @@ class Firer:
         tick = Tick(
             due.name, due.tick, due.revision, None if job is None else todo.run, todo.next,
             None if todo.next is None else table.due(todo.next), missed, error,
-            None if job is None else job.draft, "" if job is None else job.event.job_class,
+            None if job is None else job.draft, "" if job is None else job.event.job_class, due.shard,
         )  # fmt: skip
         return Firing(tick, job)
 
     async def _trouble(self, due: Due, error: str) -> None:
         log.error("schedule %s cannot be run by this scheduler: %s", due.name, error)
-        transition = changes.trouble(self._calls, due.name, due.revision, due.tick, error[:500])
+        transition = changes.trouble(self._calls, due, error[:500])
         await self._lifecycle.apply(transition, retry_for=PATIENCE_SECONDS)

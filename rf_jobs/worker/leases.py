@@ -62,7 +62,7 @@ class LeaseTable:
     """
 
     def __init__(self, capacity: int, queues: tuple[str, ...], *, fd: int = -1) -> None:
-        self._queues = queues
+        self.queues = queues
         self._index = {name: at for at, name in enumerate(queues)}
         self.capacity = capacity
         size = _HEADER_SIZE + capacity * _RECORD_SIZE
@@ -126,7 +126,7 @@ class LeaseTable:
         for place in range(_HEADER_SIZE, len(data), _RECORD_SIZE):
             if data[place] != FREE:
                 state, queue, deadline, _, nonce, job_id = _RECORD.unpack_from(data, place)
-                found.append(Held(self._queues[queue], job_id.decode(), f"{worker}.{nonce}", state, deadline))
+                found.append(Held(self.queues[queue], job_id.decode(), f"{worker}.{nonce}", state, deadline))
         return found
 
     def oldest(self) -> dict[str, float]:
@@ -137,7 +137,7 @@ class LeaseTable:
         at = states.find(STARTED)
         while at >= 0:
             _, queue, _, began, _, _ = _RECORD.unpack_from(data, _HEADER_SIZE + at * _RECORD_SIZE)
-            name = self._queues[queue]
+            name = self.queues[queue]
             found[name] = min(found.get(name, began), began)
             at = states.find(STARTED, at + 1)
         return found

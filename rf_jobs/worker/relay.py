@@ -172,7 +172,8 @@ class Relay:
         large = list(items.values())
         if manager.offload.above is not None:
             large = await manager.offload.store_large(large)
-        rows = iter(items)
+        large = await self._placed(large, haul, list(items))
+        rows = iter([seq for seq in items if seq not in haul.aside])
         for chunk in chunks(large):
             if mono() > until:
                 raise WorkerError(
@@ -189,6 +190,20 @@ class Relay:
                 code, detail = said.get(at, ("", ""))
                 if code in transitions.REFUSED_DISPATCH and code != "dropped":
                     haul.aside[seq] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
+
+    async def _placed(self, items: list[Dispatching], haul: Haul, rows: list[int]) -> list[Dispatching]:
+        """Those that can be sent."""
+        placer = self._manager.placer
+        if not placer.is_needed:
+            return items
+        try:
+            placed, refused = await placer.place(items)
+        except RfJobsError as error:
+            self._blamed = isinstance(error, InvalidOption) or blames_the_call(error)
+            raise
+        for at, (code, detail) in refused.items():
+            haul.aside[rows[at]] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
+        return [item for at, item in enumerate(placed) if at not in refused]
 
     async def _on_disk(self) -> None:
         store = self._manager.store

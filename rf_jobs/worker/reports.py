@@ -225,7 +225,7 @@ def _report(ctx: JobContext, box: Unsent, room: int) -> tuple[Report, int]:
     if box.progress is not None:
         current, total, message = box.progress
         progress = codec.encode_value({"current": current, "total": total, "message": message}, "progress")
-    return Report(ctx.id, ctx.token, progress, first, tuple(lines), box.told), room - 100
+    return Report(ctx.id, ctx.token, ctx.queue, progress, first, tuple(lines), box.told), room - 100
 
 
 def log_line(level: int, message: str, attempt: int, fields: dict[str, Any]) -> bytes:

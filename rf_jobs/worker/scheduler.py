@@ -211,7 +211,7 @@ class Scheduler:
         agenda = await self.manager.store.run(self._calls.due(self.id, PAGE, facts), retry_for=PATIENCE_SECONDS)
         asked = mono()
         await self._firer.work(agenda, asked)
-        if len(agenda.schedules) == PAGE:
+        if len(agenda.schedules) >= PAGE:
             return 0.0
         if agenda.schedules:
             return 0.001  # where something has moved on, its next tick may be the soonest

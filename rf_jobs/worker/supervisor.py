@@ -18,6 +18,7 @@ import sys
 from typing import Any
 
 from rf_jobs.client.manager import retention_of
+from rf_jobs.store.keys import shards_of
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.words.config_settings import Settings
 from rf_jobs.words.errors import ConfigError, RfJobsError, WorkerError
@@ -59,7 +60,7 @@ class Supervisor:
         jobs = settings.jobs
         self._settings = settings
         self._equip = equip
-        self._store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=settings.security.allow_evicting_server)
+        self._store = SyncStore(jobs.redis_url, shards_of(jobs), allow_eviction=settings.security.allow_evicting_server)
         self._estate = Estate(self._store, retention_of(jobs))
         self._places = [
             Place(name, number, each, self._store, jobs.default_queue)

@@ -18,6 +18,7 @@ from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.model import envelope
 from rf_jobs.model.jobclass import Registry
 from rf_jobs.store.calls import Arg
+from rf_jobs.store.keys import shards_of
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Beaten, Retention
 from rf_jobs.words.config_settings import WorkerSettings
@@ -67,8 +68,9 @@ class Beater:
         held = [h for h in self._table.held() if self._alive(h, now)] if extend else []
         lease_ms = round(self._lease * 1000)
         call = self._store.commands.beat(
-            pulse.worker, lease_ms, lease_ms, self._news(pulse, now), ((h.queue, h.id, h.token) for h in held)
-        )
+            pulse.worker, lease_ms, lease_ms, self._news(pulse, now), ((h.queue, h.id, h.token) for h in held),
+            self._table.queues,
+        )  # fmt: skip
         try:
             beaten = self._store.run(call, retry_for=0.0)
         except RfJobsError as error:
@@ -163,7 +165,7 @@ def start_beats(
 ) -> BeatThread:  # fmt: skip
     """Begin the heartbeats of a worker on this event loop, which hears of each."""
     jobs = manager.settings.jobs
-    store = SyncStore(jobs.redis_url, jobs.namespace, allow_eviction=manager.settings.security.allow_evicting_server)
+    store = SyncStore(jobs.redis_url, shards_of(jobs), allow_eviction=manager.settings.security.allow_evicting_server)
     store.surround = manager.store.surround
     loop = asyncio.get_running_loop()
     lease, grace = settings.lease_seconds, settings.grace_seconds

@@ -26,6 +26,7 @@ from rf_jobs.model.events import BatchFinished, Event, JobBlocked, JobDispatched
 from rf_jobs.model.jobclass import Registry
 from rf_jobs.store import batch_calls
 from rf_jobs.store.batch_calls import NewBatch
+from rf_jobs.store.calls import Left
 from rf_jobs.words.errors import BackendError, RateLimited
 from rf_jobs.words.ids import new_id
 from rf_jobs.words.states import State
@@ -430,7 +431,7 @@ async def test_consequences_that_cannot_be_settled_now_do_not_undo_what_was_anno
 
     async def with_work_left(call: Any, **options: Any) -> Any:
         reply = await real(call, **options)
-        return (reply[0], reply[1], 1) if call.script == "enqueue" else reply
+        return (reply[0], reply[1], Left(1)) if call.script == "enqueue" else reply
 
     monkeypatch.setattr(manager.store, "run", with_work_left)
     await manager.dispatch(Note(what="x"))

@@ -124,12 +124,12 @@ class Flow:
         return first, self._once(call) if self.dice.random() < self.often else first
 
     def _once(self, call: Call[T]) -> T:
-        if call.moves < 0:
+        if not call.moves_jobs:
             return self.store.run(call)
         reply, effects, left = self.store.run(call.with_effects())
         self.effects += effects
         self.most = max(self.most, len(effects))
-        self.left = left
+        self.left = left.here
         return reply
 
     def settle(self, most: int = 500) -> None:
@@ -188,7 +188,7 @@ class Flow:
         return [events[e.id] for e in self.effects if e.event == "dispatched" and e.id in events]
 
     def seal(self, *batches: str) -> None:
-        self.run(batch_calls.seal(self.commands, batches))
+        self.run(batch_calls.seal(self.commands, [NewBatch(each, "", {}) for each in batches]))
 
     def stop(self, batch: str) -> bool:
         return self.run(batch_calls.stop(self.commands, batch, "stopped"))

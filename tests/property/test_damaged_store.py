@@ -30,8 +30,8 @@ class Ours:
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         for name in ("broken", "sound"):
-            flow.run(limit_calls.define(name, {"c": "1", "r": "1000", "p": "1"}))
-        flow.run(limit_calls.define("bucket", {"r": "1000", "p": "1", "a": "bucket"}))
+            flow.run(limit_calls.define(flow.commands, name, {"c": "1", "r": "1000", "p": "1"}))
+        flow.run(limit_calls.define(flow.commands, "bucket", {"r": "1000", "p": "1", "a": "bucket"}))
         self.broken, self.sound = flow.open(), flow.open()
         self.parent = flow.add()
         self.child = flow.add(Options(depends=Depends([self.parent], "cancel")))
@@ -139,7 +139,7 @@ def test_a_batch_whose_members_were_removed_can_be_cancelled(flow: Flow) -> None
 
 
 def test_a_queue_that_cannot_take_whom_a_limit_lets_in_keeps_no_other_consequence(flow: Flow) -> None:
-    flow.run(limit_calls.define("one", {"c": "1"}))
+    flow.run(limit_calls.define(flow.commands, "one", {"c": "1"}))
     parent = flow.add(Options(links=" lone"))
     child = flow.add(Options(depends=Depends([parent], "cancel")))
     flow.add(Options(links=" lone"), queue="broken")

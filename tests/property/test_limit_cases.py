@@ -33,7 +33,7 @@ def test_a_distant_slot_is_not_forgotten(flow: Flow) -> None:
 
 
 def limited(flow: Flow, n: int, **fields: str) -> list[str]:
-    flow.run(limit_calls.define("l", {"c": "1", **fields}))
+    flow.run(limit_calls.define(flow.commands, "l", {"c": "1", **fields}))
     return [flow.add(Options(links=" ll")) for _ in range(n)]
 
 
@@ -74,7 +74,7 @@ def test_a_limit_that_is_lifted_lets_all_go(flow: Flow) -> None:
     for _ in range(10):
         flow.fetch(200)
     assert flow.store.run(limit_calls.held(flow.commands, "l")) == 1199
-    flow.run(limit_calls.define("l", {}, ["c"]))
+    flow.run(limit_calls.define(flow.commands, "l", {}, ["c"]))
     for _ in range(5):
         flow.fetch(0)
         later(flow)
@@ -98,7 +98,7 @@ def test_whoever_ends_frees_its_place(flow: Flow, end: str) -> None:
 
 
 def test_a_rate_that_is_spent_is_looked_at_when_it_has_room(flow: Flow) -> None:
-    flow.run(limit_calls.define("r", {"r": "2", "p": "60000", "a": "sliding"}))
+    flow.run(limit_calls.define(flow.commands, "r", {"r": "2", "p": "60000", "a": "sliding"}))
     for _ in range(3):
         flow.add(Options(links=" lr"))
     assert len(flow.fetch(3)) == 2

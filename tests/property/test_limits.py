@@ -88,7 +88,7 @@ class Machine(RuleBasedStateMachine):
         fields = {} if allowed.concurrency is None else {"C": str(allowed.concurrency)}
         if allowed.rate is not None:
             fields |= {"R": str(allowed.rate), "P": str(PER_MS), "A": "bucket" if allowed.bucket else "sliding"}
-        self.flow.run(limit_calls.define(name, fields))
+        self.flow.run(limit_calls.define(self.flow.commands, name, fields))
 
     # --- what happens --------------------------------------------------------------------------------------------
 

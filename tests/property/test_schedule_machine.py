@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
         self.clock.__enter__()
         self.clock.freeze()
         self.store = SyncStore(self.server.url)
-        self.calls = ScheduleCalls(self.store.commands.keys, Retention())
+        self.calls = ScheduleCalls(self.store.commands)
         self.model = Model()
 
     def teardown(self) -> None:
@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
         table = definition.timetable(name)
         tick = table.after(now_ms())
         due = None if tick is None else table.due(tick)
-        one = Put(name, revision(definition), timing(definition), encode_definition(definition), tick, due)
+        one = Put(name, revision(definition), timing(definition), encode_definition(definition), tick, due, "q")
         known = self.model.schedules.get(name)
         wanted = 1 if known is None else 0 if revision(known.definition) == one.revision else 2
         assert self.store.run(self.calls.put("api", "", [one])) == [wanted]
@@ -188,7 +188,7 @@ class Machine(RuleBasedStateMachine):
             elif what == "change":
                 known = self.model.schedules[name]
                 definition = replace(known.definition, ver=known.definition.ver + 1)
-                one = Put(name, revision(definition), timing(definition), encode_definition(definition), 1, 1)
+                one = Put(name, revision(definition), timing(definition), encode_definition(definition), 1, 1, "q")
                 assert self.store.run(self.calls.put("api", "", [one])) == [2]
                 known.definition = definition
         if what == "other":  # it was thought dead

@@ -203,7 +203,7 @@ def test_a_mistake_in_the_environment(folder: Path) -> None:
         load_settings(environ={"RF_JOBS_WORKER_PROCESSES": "two"})
     with pytest.raises(ConfigError, match="expected true or false"):
         load_settings(environ={"RF_JOBS_SCHEDULER_ENABLED": "perhaps"})
-    with pytest.raises(ConfigError, match="each queue needs one weight"):
+    with pytest.raises(ConfigError, match="each queue needs one number"):
         load_settings(environ={"RF_JOBS_WORKER_QUEUES": "high=5,low"})
 
 

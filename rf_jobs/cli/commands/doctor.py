@@ -13,6 +13,7 @@ from rf_jobs.cli.options import common
 from rf_jobs.cli.session import RETRY_SECONDS, Session
 from rf_jobs.cli.wording import number
 from rf_jobs.core.doctor import Check, DeepReport, check_up, deep_check, worst
+from rf_jobs.store.keys import shards_of
 from rf_jobs.store.redis import AsyncStore
 
 COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -52,7 +53,7 @@ async def _examine(session: Session, deep: bool, limit: int, rate: int) -> tuple
     settings = session.settings
     jobs = settings.jobs
     # A server that may evict is not fit for jobs, but it is what a doctor has to see.
-    store = AsyncStore(jobs.redis_url, jobs.namespace, allow_eviction=True, retry_for=RETRY_SECONDS)
+    store = AsyncStore(jobs.redis_url, shards_of(jobs), allow_eviction=True, retry_for=RETRY_SECONDS)
     try:
         checks = await check_up(store, queue_age_objective=jobs.queue_age_objective_seconds)
         if not deep:

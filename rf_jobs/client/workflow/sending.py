@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from rf_jobs.client.dispatcher import unknown_parent
 from rf_jobs.client.dispatching import Coalescer, Preparer, Said
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.pending import Choices, Pending
+from rf_jobs.client.placing import Placer, send_in_waves
 from rf_jobs.client.workflow.groups import Group, Member
 from rf_jobs.client.workflow.plan import Place, Plan, PlannedGroup, plan_members, plan_of
 from rf_jobs.core import transitions
@@ -21,6 +23,7 @@ from rf_jobs.model.job import Job
 from rf_jobs.model.middleware import MiddlewareStack
 from rf_jobs.store import batch_calls
 from rf_jobs.store.batch_calls import NewBatch
+from rf_jobs.store.keys import plain, relative
 from rf_jobs.words.errors import BatchClosed, InvalidOption
 
 _json = msgspec.json.Encoder()
@@ -31,7 +34,7 @@ class GroupSender:
 
     def __init__(
         self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, coalescer: Coalescer, keep_ms: int,
-        offload: Offload,
+        offload: Offload, placer: Placer,
     ) -> None:  # fmt: skip
         self._lifecycle = lifecycle
         self._preparer = preparer
@@ -39,6 +42,7 @@ class GroupSender:
         self._coalescer = coalescer
         self._keep_ms = keep_ms
         self._offload = offload
+        self._placer = placer
 
     async def send(self, group: Group) -> UUID:
         """Dispatch a group with all that is in it."""
@@ -62,20 +66,53 @@ class GroupSender:
 
         async def send() -> list[Said]:
             items = [self._preparer.prepare(job, choices) for job, choices in plan.in_order()]
-            opened = [self.opened(planned) for planned in plan.groups]
+            homes = await self._homes(plan, items) if self._placer.is_needed else {}
+            opened = [self.opened(planned, homes) for planned in plan.groups]
             await self._know(plan)
-            if opened and (state := await store.run(batch_calls.open_batches(opened))):
-                if state == "known":
+            for batches in _by_shard(opened):
+                state = await self._open(batches)
+                if state == "known" and batches[0] is opened[0]:
                     return []  # all of it is there already
-                raise _closed(opened[0].id if state == "abandoned" else opened[0].outer, state)
+                if state not in ("", "known"):
+                    raise _closed(batches[0].id if state == "abandoned" else plain(batches[0].outer), state)
             items = await self._offload.store_large(items)
-            said = await self._coalescer.send_all(items)
+            if self._placer.is_needed:
+                said = await send_in_waves(self._coalescer, *await self._placer.place(items, homes))
+            else:
+                said = await self._coalescer.send_all(items)
             if opened:
-                await self._lifecycle.apply(transitions.seal(store.commands, [batch.id for batch in reversed(opened)]))
+                await self._lifecycle.apply(transitions.seal(store.commands, opened[::-1]))
             return said
 
         said: list[Said] = await self._middleware.batch(len(plan.jobs), send)
         return said
+
+    async def _homes(self, plan: Plan, items: Sequence[Dispatching]) -> dict[str, int]:
+        """Where each job and each group is to be: a group where its first member is, unless it is somewhere already."""
+        shards = self._lifecycle.store.shards
+        homes = {item.draft.id: shards.of(item.draft.queue) for item in items}
+        groups = [str(planned.group.id) for planned in plan.groups]
+        known = await self._placer.find([*groups, *{planned.outer for planned in plan.groups if planned.outer}])
+        first: dict[str, int] = {}
+        for _, choices in plan.jobs:
+            first.setdefault(choices.more().group, homes[str(choices.id)])
+        for planned in reversed(plan.groups):  # inner ones first
+            group = str(planned.group.id)
+            homes[group] = known.get(group, first.get(group, shards.of(group)))
+            if planned.outer:
+                first.setdefault(planned.outer, homes[group])
+        return known | homes
+
+    async def _open(self, batches: Sequence[NewBatch]) -> str:
+        """Open batches of one shard; what is in another one's batch is expected there first."""
+        for batch in batches:
+            home, bar, outer = batch.outer.partition("|")
+            if bar:
+                ref = f"{batch.shard}|{batch.id}"
+                expect = batch_calls.expect(self._lifecycle.store.commands, int(home), outer, [ref])
+                if (shut := (await self._lifecycle.store.run(expect))[0]):
+                    return shut
+        return await self._lifecycle.apply(transitions.open_batches(batches))
 
     async def _know(self, plan: Plan) -> None:
         """Raise ``JobNotFound`` for parents that are neither in the plan nor in the store."""
@@ -94,24 +131,30 @@ class GroupSender:
             if not found[2 * at] and not found[2 * at + 1]:
                 raise unknown_parent(each, "nothing was dispatched")
 
-    def opened(self, planned: PlannedGroup) -> NewBatch:
-        """A group as the store takes it. Raises as a dispatch of its callbacks does."""
+    def opened(self, planned: PlannedGroup, homes: Mapping[str, int] | None = None) -> NewBatch:
+        """A group as the store takes it; ``homes``: where groups and jobs are. Raises as a dispatch of its callbacks does."""
         group = planned.group
+        homes = homes or {}
+        home = homes.get(str(group.id), 0)
+
+        def ref(each: str) -> str:
+            return relative(each, homes.get(each, home), home)
+
         fields: dict[str, str | bytes] = {"kind": group.kind, "keep": str(self._keep_ms)}
         if group.label:
             fields["name"] = group.label
         if group.is_lenient:
             fields["lenient"] = "1"
         if planned.last:
-            fields["last"] = planned.last
+            fields["last"] = ref(planned.last)
         for event in group.callbacks:
-            drafts = [self._draft(job, str(group.id)) for job in group.jobs_of(event)]
+            drafts = [self._draft(job, str(group.id), home) for job in group.jobs_of(event)]
             if drafts:
                 fields[event] = _json.encode(drafts)
-        return NewBatch(str(group.id), planned.outer, fields)
+        return NewBatch(str(group.id), ref(planned.outer), fields, home)
 
-    def _draft(self, given: Job | Pending[Any], group: str) -> tuple[str, str, str, str, str]:
-        """A callback as the store keeps it until it is due."""
+    def _draft(self, given: Job | Pending[Any], group: str, home: int) -> tuple[str, ...]:
+        """A callback as the store keeps it until it is due; with its shard, where that is not the group's."""
         job, choices = given.take() if isinstance(given, Pending) else (given, Choices())
         name = job.__job_class__.name
         extra = choices.more()
@@ -132,7 +175,14 @@ class GroupSender:
         item: Dispatching = self._preparer.prepare(job, choices)
         self._offload.check(item)
         draft = item.draft
-        return draft.id, draft.queue, str(draft.priority), name, draft.data.decode()
+        shard = self._lifecycle.store.shards.of(draft.queue)
+        kept = draft.id, draft.queue, str(draft.priority), name, draft.data.decode()
+        return kept if shard == home else (*kept, str(shard))
+
+
+def _by_shard(batches: Sequence[NewBatch]) -> list[list[NewBatch]]:
+    """Runs of batches that are in one shard."""
+    return [list(run) for _, run in groupby(batches, key=lambda batch: batch.shard)]
 
 
 def _closed(batch: str, state: str) -> BatchClosed:

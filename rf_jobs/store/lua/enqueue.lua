@@ -40,5 +40,4 @@ while i <= #ARGV do
   position = position + n
   i = i + 5 + 2 * n
 end
-local left = run_work()
-return {NOW, replies, EFFECTS, left}
+return {NOW, replies, EFFECTS, run_work()}

@@ -1,7 +1,7 @@
 -- The index of payloads that lie in a payload store: nothing is put there before it stands here, and nothing is taken from
 -- here before it is removed there. The members' first 36 characters are the id of the job that may need it.
 -- ARGV: 'add', ms from now until the first look, names
---       'due', limit, ms from now until the next look. Reply: name, envelope or '', state or '', ... of those to look at
+--       'due', limit, ms from now until the next look. Reply: names of those to look at
 --       'drop', names
 local key = P .. 'payloads'
 if ARGV[1] == 'add' then
@@ -13,12 +13,5 @@ if ARGV[1] == 'drop' then
   return {}
 end
 local found = redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW), 'LIMIT', 0, tonumber(ARGV[2]))
-local replies = {}
-for _, name in ipairs(found) do
-  local id = string.sub(name, 1, 36)
-  replies[#replies + 1] = name
-  replies[#replies + 1] = redis.call('GET', P .. 'job:' .. id) or ''
-  replies[#replies + 1] = meta_of(id, 'state')[1] or ''
-  redis.call('ZADD', key, int(NOW + tonumber(ARGV[3])), name)
-end
-return replies
+for _, name in ipairs(found) do redis.call('ZADD', key, int(NOW + tonumber(ARGV[3])), name) end
+return found

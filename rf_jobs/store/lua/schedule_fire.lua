@@ -96,5 +96,4 @@ for at, m in ipairs(found) do
   replies[#replies + 1] = code
   replies[#replies + 1] = detail
 end
-local left = run_work()
-return {replies, EFFECTS, left}
+return {replies, EFFECTS, run_work()}

@@ -60,7 +60,7 @@ end
 local function obstacle(opts)
   if opts.depends then
     for _, parent in ipairs(opts.depends.parents) do
-      if not is_known(parent) then return 'no_parent', parent end
+      if not abroad(parent) and not is_known(parent) then return 'no_parent', parent end
     end
   end
 end
@@ -90,23 +90,38 @@ local function wait_for(queue, id, class, d, due)
   return 'blocked'
 end
 
+-- A blocked job waits for another one instead.
+local function swap_parent(child, parent, instead)
+  if soft('SREM', P .. 'parents:' .. child, parent) == 1 then soft('SADD', P .. 'parents:' .. child, instead) end
+end
+
+-- Where `parent` was a chain's last step, `id` is.
+local function follow_last(batch, parent, id)
+  local shard, there = abroad(batch)
+  if shard then
+    send(shard, 'follow_last', there, parent, id)
+  elseif soft('HGET', P .. 'batch:' .. batch, 'last') == parent then
+    soft('HSET', P .. 'batch:' .. batch, 'last', id)
+  end
+end
+
 -- A job that was put behind `parent` takes over those that wait for that: the next step of a chain.
 local function step_between(id, parent, batch)
+  local home, there = abroad(parent)
+  if home then return send(home, 'between', there, id, batch or false) end
   local from, to = P .. 'dependents:' .. parent, P .. 'dependents:' .. id
   for _, child in ipairs(soft('SMEMBERS', from)) do
-    if child ~= id and meta_of(child, 'state')[1] == 'blocked' then
+    local shard, child_there = abroad(child)
+    if child ~= id and (shard or meta_of(child, 'state')[1] == 'blocked') then
       soft('SREM', from, child)
       soft('SADD', to, child)
-      soft('SREM', P .. 'parents:' .. child, parent)
-      soft('SADD', P .. 'parents:' .. child, id)
+      if shard then send(shard, 'swap', child_there, parent, id) else swap_parent(child, parent, id) end
     end
   end
   if redis.call('EXISTS', to) == 1 then
     redis.call('HSET', P .. 'meta:' .. id, 'links', (redis.call('HGET', P .. 'meta:' .. id, 'links') or '') .. ' k')
   end
-  if batch and soft('HGET', P .. 'batch:' .. batch, 'last') == parent then
-    soft('HSET', P .. 'batch:' .. batch, 'last', id)
-  end
+  if batch then follow_last(batch, parent, id) end
 end
 
 -- Puts fresh jobs where they are to stand: among the ready, or by their due time.
@@ -156,9 +171,11 @@ local function admit(queue, priority, due, valid, opts, jobs)
   local fresh, said = {}, {}
   local links = opts and (opts.links or '') .. (opts.batch and ' b' .. opts.batch or '') .. (opts.unique and ' u' .. opts.unique.digest or '') .. (opts.awaited and ' k' or '')
   local fair = opts and opts.links and string.match(opts.links, ' f(%S+)')
-  local shut = opts and opts.batch and closed(opts.batch)
+  local batch = opts and opts.batch
+  local away, batch_there = abroad(batch or '') -- the batch's shard, where it is another: it expects its members
+  local shut = batch and not away and closed(batch)
   local special = opts and (opts.unique or opts.depends or opts.slot or opts.behind or shut)
-  local members = {}
+  local members, missing, others_known = {}, {}, {}
   local function say(i, code, detail)
     said[#said + 1], said[#said + 2], said[#said + 3] = i, code, detail or ''
   end
@@ -179,7 +196,10 @@ local function admit(queue, priority, due, valid, opts, jobs)
     if REFUSED[code] then
       if code == 'unique' then count(queue, 'deduplicated', 1) end
       -- What is refused before all of its batch was there will be missing, also when that runs again.
-      if opts.batch and code ~= 'unique' and detail ~= 'unknown' and soft('HEXISTS', P .. 'batch:' .. opts.batch, 'sealed') == 0 then
+      if away then
+        local list = code == 'unique' and others_known or missing
+        list[#list + 1] = id
+      elseif opts.batch and code ~= 'unique' and detail ~= 'unknown' and soft('HEXISTS', P .. 'batch:' .. opts.batch, 'sealed') == 0 then
         soft('HSET', P .. 'batch:' .. opts.batch, 'abandoned', 1)
       end
       say(at, code, detail)
@@ -207,9 +227,14 @@ local function admit(queue, priority, due, valid, opts, jobs)
     else
       count(queue, 'deduplicated', 1)
       say(at, 'known')
+      if away then others_known[#others_known + 1] = id end
     end
   end
-  if #members > 0 then
+  if away then
+    if #members > 0 then send(away, 'join', batch_there, members) end
+    if #missing > 0 then send(away, 'unexpect', batch_there, missing, true) end
+    if #others_known > 0 then send(away, 'unexpect', batch_there, others_known, false) end
+  elseif #members > 0 then
     many('SADD', P .. 'pending:' .. opts.batch, members)
     soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), opts.batch) -- its dispatch goes on
     soft('HINCRBY', P .. 'batch:' .. opts.batch, 'total', #members)

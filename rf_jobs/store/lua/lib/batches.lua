@@ -13,7 +13,23 @@ local function fire(batch, which)
   if not drafts or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then return end
   local ok, list = pcall(cjson.decode, drafts)
   for _, d in ipairs(ok and type(list) == 'table' and list or {}) do
-    if is_draft(d) and admit_one(d[1], d[2], tonumber(d[3]), d[5]) then effect('dispatched', d[2], d[1], d[4], d[3]) end
+    if is_draft(d) and tonumber(d[6]) then
+      send(d[6], 'admit', d[1], d[2], d[3], d[4], d[5])
+    elseif is_draft(d) and admit_one(d[1], d[2], tonumber(d[3]), d[5]) then effect('dispatched', d[2], d[1], d[4], d[3]) end
+  end
+end
+
+-- A member of a batch that is cancelled.
+local function doom_one(id, reason, stop, batch)
+  local m = meta_of(id, 'state', 'queue', 'class', 'token')
+  if m[2] and m[1] == 'running' then
+    if stop == '1' then ask_to_stop(id, m[4], reason) end
+  elseif m[2] and take_waiting(m[2], id) then
+    if stop ~= '1' then undone_by(batch, id) end
+    end_waiting('cancelled', m[2], id, m[3] or '', reason)
+  elseif redis.call('EXISTS', P .. 'batch:' .. id) == 1 then
+    if stop ~= '1' then undone_by(batch, id) end
+    if abroad(batch) then work.stop(id, reason, stop, batch) else WORK[#WORK + 1] = {'stop', id, reason, stop, batch} end
   end
 end
 
@@ -21,16 +37,12 @@ end
 function work.doom(batch, reason, stop)
   local doomed = soft('SPOP', P .. 'doomed:' .. batch, CHUNK)
   for _, id in ipairs(doomed) do
-    local inner = P .. 'batch:' .. id
-    local m = meta_of(id, 'state', 'queue', 'class', 'token')
-    if m[2] and m[1] == 'running' then
-      if stop == '1' then ask_to_stop(id, m[4], reason) end
-    elseif m[2] and take_waiting(m[2], id) then
+    local shard, there = abroad(id)
+    if shard then
       if stop ~= '1' then undone_by(batch, id) end
-      end_waiting('cancelled', m[2], id, m[3] or '', reason)
-    elseif redis.call('EXISTS', inner) == 1 then
-      if stop ~= '1' then undone_by(batch, id) end
-      WORK[#WORK + 1] = {'stop', id, reason, stop, batch}
+      send(shard, 'doomed', there, reason, stop, batch)
+    else
+      doom_one(id, reason, stop, batch)
     end
   end
   spent = spent + #doomed
@@ -40,7 +52,7 @@ end
 -- {'stop', batch, reason, stop, outer}: nothing of a batch that waits is to run.
 function work.stop(batch, reason, stop, outer)
   local key = P .. 'batch:' .. batch
-  if from_outbox and outer and soft('HEXISTS', P .. 'batch:' .. outer, 'cancelled') == 0 then return end -- it runs again
+  if from_outbox and outer and not abroad(outer) and soft('HEXISTS', P .. 'batch:' .. outer, 'cancelled') == 0 then return end -- it runs again
   if soft('HEXISTS', key, 'finished') == 1 then return end
   if stop == '1' then soft('HSET', key, 'stopped', int(NOW)) end
   if soft('HSETNX', key, 'cancelled', reason) == 0 and stop ~= '1' then return end
@@ -51,7 +63,7 @@ end
 
 -- Whether a batch is done, and what follows.
 local function look_at(batch)
-  if soft('SCARD', P .. 'pending:' .. batch) > 0 then return end
+  if soft('SCARD', P .. 'pending:' .. batch) > 0 or soft('HLEN', P .. 'expected:' .. batch) > 0 then return end
   local key = P .. 'batch:' .. batch
   local b = soft('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
   if not b[1] or b[2] then return end
@@ -72,18 +84,25 @@ end
 
 -- A member of a batch has ended.
 function work.member(batch, id, state)
+  local shard, there = abroad(batch)
+  if shard then return send(shard, 'member', there, id, state) end
   if is_stale(id, state) or soft('SREM', P .. 'pending:' .. batch, id) == 0 then return end
   if state ~= 'completed' then
     local key = P .. 'batch:' .. batch
     soft('SADD', P .. 'failed:' .. batch, id)
     if soft('HSETNX', key, 'first_failed', id) == 1 and soft('HEXISTS', key, 'stopped') == 0 then fire(batch, 'catch') end
-    if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id .. ' ' .. state, '0') end
+    if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id_of(id) .. ' ' .. state, '0') end
   end
   look_at(batch)
 end
 
 -- {'members', batch, ids}: members that are nothing else have completed.
 function work.members(batch, ids)
+  local shard, there = abroad(batch)
+  if shard then
+    for _, id in ipairs(ids) do remember_end(id, 'completed', '') end
+    return send(shard, 'members', there, ids)
+  end
   spent = spent + #ids - 1
   if from_outbox then
     for _, id in ipairs(ids) do work.over(id, 'completed', ' b' .. batch) end
@@ -98,13 +117,21 @@ end
 -- Its batch waits for it again.
 function work.reopen(id, links)
   local batch = string.match(links, ' b(%S+)')
+  local shard, there = abroad(batch or '')
+  if shard then
+    send(shard, 'reopen', there, id)
+    -- It may have ended before this is told.
+    local state = from_outbox and (ended_as(id) or not is_known(id) and 'cancelled')
+    if state then send(shard, 'member', there, id, state) end
+    return
+  end
   local key = P .. 'batch:' .. (batch or '')
   if not batch or soft('SREM', P .. 'failed:' .. batch, id) == 0 then return end
   soft('SADD', P .. 'pending:' .. batch, id)
   soft('HDEL', key, 'cancelled', 'stopped')
   redis.call('UNLINK', P .. 'doomed:' .. batch)
   run_again(batch)
-  if from_outbox then -- it may have ended before it was told that it runs again
+  if from_outbox and not abroad(id) then -- it may have ended before it was told that it runs again
     local state = ended_as(id) or not is_known(id) and 'cancelled'
     if state then WORK[#WORK + 1] = {'member', batch, id, state} end
   end

@@ -7,6 +7,9 @@
 --
 -- Consequences are put on WORK and done here, breadth first and bounded; what is left goes to the outbox and is done by
 -- settle.lua. Each is safe to do twice: a parent leaves `parents:<child>` once, a member leaves `pending:<batch>` once.
+--
+-- A member, a batch, a parent or a child may be in another shard: then it goes by a reference, and what is to be done there is sent.
+-- In `parents:<child>` a `!` before one from elsewhere says that it has failed: of those that are here, their state does.
 local STEPS, CHUNK = 2000, 500
 local admit_one -- admit.lua: dispatches one job
 local from_outbox = false -- whether what is done here was put on WORK by an earlier script
@@ -62,7 +65,7 @@ end
 
 -- Whether what is to be told of a job or a batch is out of date: it runs again, or has since ended in another way.
 local function is_stale(id, state)
-  if not from_outbox then return false end
+  if not from_outbox or abroad(id) then return false end
   local now = ended_as(id)
   if now then return now ~= state end
   return is_known(id)
@@ -70,8 +73,16 @@ end
 
 local function take_input(id, parent, result)
   if not result then return end
-  soft('HSET', P .. 'inputs:' .. id, parent, result)
+  soft('HSET', P .. 'inputs:' .. id, id_of(parent), result)
   soft('SADD', P .. 'extras', id)
+end
+
+-- A job, or batch, of this shard will tell another job when it ends.
+local function depend(child, parent)
+  local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
+  local links = soft('HGET', P .. owner .. parent, 'links') or ''
+  if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
+  soft('SADD', P .. 'dependents:' .. parent, child)
 end
 
 -- Puts a job behind its parents. Answers with those that are not over, and with those that failed, if that counts, and how the
@@ -79,8 +90,13 @@ end
 local function behind(id, parents, onfail)
   local waits, failed, how = {}, {}, nil
   for _, parent in ipairs(parents) do
-    local state = ended_as(parent) or not is_known(parent) and 'gone'
-    if not state then
+    local shard, there = abroad(parent)
+    local state = not shard and (ended_as(parent) or not is_known(parent) and 'gone')
+    if string.sub(parent, 1, 1) == '!' then state = 'dead' end
+    if shard then
+      waits[#waits + 1] = parent
+      send(shard, 'await', there, id)
+    elseif not state then
       waits[#waits + 1] = parent
     elseif state == 'completed' then
       take_input(id, parent, soft('GET', P .. 'result:' .. parent) or
@@ -90,21 +106,22 @@ local function behind(id, parents, onfail)
     end
   end
   for _, parent in ipairs(waits) do
-    local owner = redis.call('EXISTS', P .. 'batch:' .. parent) == 1 and 'batch:' or 'meta:'
-    local links = soft('HGET', P .. owner .. parent, 'links') or ''
-    if not string.find(links, ' k', 1, true) then redis.call('HSET', P .. owner .. parent, 'links', links .. ' k') end
-    soft('SADD', P .. 'dependents:' .. parent, id)
+    if not abroad(parent) then depend(id, parent) end
   end
   return waits, failed, how
 end
 
 -- Remembers, as long as that can run again, what ended because of a job or of a batch.
 local function undone_by(by, id)
+  if abroad(by) then -- there it was noted when it was told here
+    redis.call('HSET', P .. 'meta:' .. id, 'undone', by)
+    return
+  end
   local ttl = redis.call('PTTL', P .. 'batch:' .. by)
   if redis.call('EXISTS', P .. 'job:' .. by) == 1 then soft('SADD', P .. 'extras', by) elseif ttl == -2 then return end
   soft('SADD', P .. 'undone:' .. by, id)
   if ttl > 0 then redis.call('PEXPIRE', P .. 'undone:' .. by, ttl) end
-  if redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
+  if not abroad(id) and redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
 end
 
 -- A job waits for these.
@@ -118,7 +135,7 @@ end
 local function wait_for_replay(id, waits, failed)
   many('SADD', P .. 'parents:' .. id, waits)
   many('SADD', P .. 'parents:' .. id, failed)
-  undone_by(failed[1], id)
+  undone_by(string.gsub(failed[1], '^!', '', 1), id)
 end
 
 -- A job that holds a lock until it is done runs again: so does its lock, unless an equal job has it by now.
@@ -140,13 +157,19 @@ end
 
 -- One parent of a blocked job has ended.
 local function parent_over(child, parent, state, result)
+  local shard, there = abroad(child)
+  if shard then
+    if state ~= 'completed' then undone_by(parent, child) end -- should it be replayed
+    send(shard, 'parent_over', there, parent, state, result or false)
+    return
+  end
   local m = meta_of(child, 'state', 'queue', 'class', 'onfail', 'due', 'undone')
   if not m[2] or m[1] ~= 'blocked' and not m[6] or soft('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
-    soft('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
+    soft('SADD', P .. 'parents:' .. child, abroad(parent) and '!' .. parent or parent) -- should it be replayed
     if m[6] or not take_waiting(m[2], child) then return end
     undone_by(parent, child)
-    end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', parent .. ' ' .. state)
+    end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', id_of(parent) .. ' ' .. state)
     return
   end
   take_input(child, parent, result)
@@ -184,7 +207,11 @@ function work.over(id, state, links, result)
   local batch = string.match(links, ' b(%S+)')
   if not batch then return end
   WORK[#WORK + 1] = {'member', batch, id, state}
-  if soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
+  local remembers
+  if abroad(batch) then remembers = redis.call('EXISTS', P .. 'batch:' .. id) == 0 else
+    remembers = soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0
+  end
+  if remembers then
     remember_end(id, state, string.find(links, ' k', 1, true) and result or '')
   end
 end
@@ -215,7 +242,7 @@ local function restore(child, by)
   redis.call('HDEL', P .. 'meta:' .. child, 'finished', 'reason', 'undone', 'cancel', 'asked', 'heard', 'held')
   relock(child, m[2] or '')
   count(queue, family == 'dead' and 'replayed' or 'restored', 1)
-  effect('restored', queue, child, m[4] or '', by)
+  effect('restored', queue, child, m[4] or '', id_of(by))
   if #waits > 0 then
     put_behind(queue, child, waits)
     tell({child}, 'blocked')
@@ -233,7 +260,10 @@ function work.again(id)
   local undone = soft('SPOP', key, CHUNK)
   spent = spent + #undone
   for _, child in ipairs(undone) do
-    if redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
+    local shard, there = abroad(child)
+    if shard then
+      send(shard, 'restore', there, id)
+    elseif redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
       soft('HDEL', P .. 'batch:' .. child, 'cancelled')
       WORK[#WORK + 1] = {'again', child}
     elseif not restore(child, id) then
@@ -266,10 +296,10 @@ local function do_work()
   return true
 end
 
--- To be called at the end of each script that moves jobs. Answers how much is left in the outbox.
+-- To be called at the end of each script that moves jobs. Answers how much is left in the outbox, and how much was sent elsewhere.
 local function run_work()
   for ref, ids in pairs(leaving) do try({'leave', ref, ids}, let_others_in, ref, ids) end
   do_work()
   for i = next_item, #WORK do soft('RPUSH', P .. 'outbox', cjson.encode(WORK[i])) end
-  return WORK[1] and soft('LLEN', P .. 'outbox') or 0
+  return WORK[1] and soft('LLEN', P .. 'outbox') or 0, sent
 end

@@ -85,6 +85,21 @@ local function effect(event, queue, id, class, detail)
   EFFECTS[n + 1], EFFECTS[n + 2], EFFECTS[n + 3], EFFECTS[n + 4], EFFECTS[n + 5] = event, queue, id, class, detail
 end
 
+-- A reference to a job or a batch is its id, or, where that is in another shard, `<shard>|<id>`. Answers with that shard and
+-- the id; with nothing of one that is here.
+local function abroad(ref) return string.match(ref, '^(%d+)|(.+)$') end
+local function id_of(ref) return string.match(ref, '^%d+|(.+)$') or ref end
+
+local sent = 0 -- how much this script has sent to other shards
+
+-- Tells another shard what it has to do, see lib/abroad.lua. The words come there in the order in which they were sent, each once.
+-- Jobs and batches of this shard go by their ids, others by references.
+local function send(shard, ...)
+  redis.call('XADD', P .. 'outbox:' .. shard, '*', 'm', cjson.encode({...}))
+  redis.call('SADD', P .. 'outboxes', shard)
+  sent = sent + 1
+end
+
 -- Leaves a few tokens for workers that block on this queue.
 local function wake(queue, n)
   local key = P .. 'wake:' .. queue

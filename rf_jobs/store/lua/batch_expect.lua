@@ -1,0 +1,19 @@
+-- Members of a batch are about to be dispatched in other shards: it does not end before it has heard of each. Safe to send twice.
+-- ARGV: batch, '1' where each is to go behind the last step of the chain, then references to the members.
+-- Reply: {what the batch is that takes no more members, '' for nothing; for '1' behind which step each goes}
+local batch = ARGV[1]
+local shut = closed(batch)
+if shut then return {shut} end
+local key, expected, said = P .. 'batch:' .. batch, P .. 'expected:' .. batch, {''}
+for i = 3, #ARGV do
+  local before = ''
+  if ARGV[2] == '1' then
+    before = soft('HGET', expected, ARGV[i]) or soft('HGET', key, 'last') or ''
+    soft('HSET', key, 'last', ARGV[i])
+    said[#said + 1] = before
+  end
+  soft('HSET', expected, ARGV[i], before)
+end
+soft('ZADD', P .. 'batches:expecting', int(NOW), batch)
+soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), batch)
+return said

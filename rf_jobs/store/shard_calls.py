@@ -1,0 +1,60 @@
+"""Calls that carry what shards have to say to each other; see lib/abroad.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rf_jobs.store.calls import Arg, Call, text
+from rf_jobs.store.commands import Commands
+
+WORDS = 200
+"""That one call carries from a shard to another."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a shard says to another, in order."""
+
+    source: int
+    target: int
+    entries: list[bytes]
+    """Id and word, in turn."""
+
+    def is_all(self, last: str) -> bool:
+        """Whether nothing is left, that one knows of, when it is done up to this id."""
+        return len(self.entries) < 2 * WORDS and text(self.entries[-2]) == last
+
+
+def outgoing(commands: Commands) -> Call[list[Words]]:
+    """What is to be carried, the oldest of it."""
+
+    def make(number: int) -> Call[list[Words]]:
+        def read(r: Any) -> list[Words]:
+            return [Words(number, int(r[i]), r[i + 1]) for i in range(0, len(r), 2)]
+
+        return Call("admin", (WORDS,), read, "outgoing", shard=number)
+
+    return commands.everywhere(lambda _, number: make(number), lambda answers: [one for some in answers for one in some])
+
+
+def deliver(commands: Commands, words: Words) -> Call[str]:
+    """Have a shard do what another said. Answers with the id of the last word that is done."""
+    args: list[Arg] = [*commands.retention.args(), words.target, words.source, *words.entries]
+    return Call("admin", args, lambda r: text(r[3]), "deliver", 0, words.target)
+
+
+def delivered(words: Words, last: str) -> Call[int]:
+    """Forget what was said and is done, up to this id."""
+    return Call("admin", (words.target, last), int, "sent", shard=words.source)
+
+
+def all_delivered(all_words: Sequence[tuple[Words, str]]) -> Call[int]:
+    """The same of several."""
+    return Call("admin", (), sum, parts=tuple(delivered(words, last) for words, last in all_words))
+
+
+def claim(commands: Commands, wanted: Mapping[str, int]) -> Call[list[int]]:
+    """Say in which shards these are. Answers with where they are, if somebody has said it before."""
+    return Call("admin", [arg for pair in wanted.items() for arg in pair], list, "claim")
