@@ -41,6 +41,8 @@ class Placer:
 
     async def find(self, ids: Sequence[str]) -> dict[str, int]:
         """Where those of these jobs and batches are that are known. Raises ``BackendError``."""
+        if not ids:
+            return {}
         commands = self._store.commands
         jobs, batches = await self._store.run_many([commands.homes(family, ids) for family in ("job", "batch")])
         found = {}

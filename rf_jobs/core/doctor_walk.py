@@ -208,14 +208,22 @@ class _Walk:
     # --- over the keys -------------------------------------------------------------------------------------------
 
     async def _walk_keys(self) -> None:
-        cursor, walked = 0, 0
         strays: set[str] = set()
         workers: set[str] = set()
+        for shard in range(len(self._store.shards)):
+            await self._walk_shard(shard, strays, workers)
+        if strays:
+            strays.difference_update(await self._inspector.queue_names())
+            self._problems += [f"queue {name!r} has jobs and is not in the set of queues" for name in sorted(strays)]
+        await self._check_workers(workers)
+
+    async def _walk_shard(self, shard: int, strays: set[str], workers: set[str]) -> None:
+        cursor, walked = 0, 0
         while True:
-            cursor, keys = await self._store.run(self._commands.scan("*", cursor, PAGE))
+            cursor, keys = await self._store.run(self._commands.scan("*", cursor, PAGE, shard))
             self._keys += len(keys)
             for key in keys:
-                self._pass_key(key, strays, workers)
+                self._pass_key(key, shard, strays, workers)
             if len(self._suspects) > 4 * PAGE:
                 await self._confirm()
             walked += PAGE  # what the server stepped over, foreign keys too
@@ -225,13 +233,10 @@ class _Walk:
             if walked >= self._limit * KEYS_PER_JOB:
                 self._complete = False
                 break
-        if strays:
-            strays.difference_update(await self._inspector.queue_names())
-            self._problems += [f"queue {name!r} has jobs and is not in the set of queues" for name in sorted(strays)]
-        await self._check_workers(workers)
 
-    def _pass_key(self, key: str, strays: set[str], workers: set[str]) -> None:
-        family, _, member = key.removeprefix(self._store.keys.prefix).partition(":")
+    def _pass_key(self, key: str, shard: int, strays: set[str], workers: set[str]) -> None:
+        shards = self._store.shards
+        family, _, member = key.removeprefix(shards.keys[shard].prefix).partition(":")
         if family in JOB_KEYS:
             place = self._seen.get(member)
             if place is None:
@@ -239,7 +244,11 @@ class _Walk:
             elif family == "result" and place[0] != State.COMPLETED:
                 self._suspect(member, place[1])
         elif family in _QUEUE_FAMILIES:
-            if member not in self._queues:
+            if shards.of(member) != shard:
+                self._problems.append(
+                    f"{key!r} is in shard {shard}, and by the settings queue {member!r} is in shard {shards.of(member)}: nobody looks here"
+                )
+            elif member not in self._queues:
                 strays.add(member)
         elif family == "worker":
             workers.add(member)

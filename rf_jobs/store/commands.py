@@ -56,7 +56,7 @@ class Commands(Reads):
     ) -> Call[T]:  # fmt: skip
         """A call about many, each in its queue's shard. ``merge`` gets what each part answers, with the positions of those that
         it is about."""
-        if len(self.shards) == 1:
+        if len(self.shards) == 1 or not items:
             return make(list(items), 0)
         places: dict[int, list[int]] = {}
         for at, item in enumerate(items):

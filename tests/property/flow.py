@@ -20,6 +20,7 @@ from rf_jobs.model.envelope import Envelope
 from rf_jobs.store import batch_calls, options, scripts
 from rf_jobs.store.batch_calls import NewBatch
 from rf_jobs.store.calls import Call, Effect
+from rf_jobs.store.keys import Shards
 from rf_jobs.store.options import Options
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.shapes import Draft, Ending, Leased, Retention
@@ -87,10 +88,12 @@ LUCK = st.integers(0, 2**32).map(Luck)
 class Flow:
     """Starts with an empty server; ``close`` ends it."""
 
+    shards = Shards()
+
     def __init__(self, url: str, keep: Retention = KEEP_ALL) -> None:
         self.client = redis.Redis.from_url(url)
         self.client.flushall()
-        self.store = SyncStore(url)
+        self.store = SyncStore(url, self.shards)
         self.commands = self.store.commands
         self.commands.retention = keep
         self.effects: list[Effect] = []
@@ -141,7 +144,12 @@ class Flow:
         raise AssertionError(f"the outbox never ends: {self.client.lrange('{rf}:outbox', 0, 5)!r}")
 
     def outbox(self) -> int:
-        return int(self.client.llen("{rf}:outbox"))
+        """How much is still to be done, or carried."""
+        return self.store.run(self.commands.unsettled())
+
+    def key(self, family: str, queue: str) -> str:
+        """A queue's key."""
+        return self.commands.in_queue(queue)[0].of(family, queue)
 
     def look(self) -> Snapshot:
         return snapshot.take(self.client)

@@ -18,6 +18,7 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   elseif kind == 'hash' then value = redis.call('HGETALL', key)
   elseif kind == 'set' then value = redis.call('SMEMBERS', key)
   elseif kind == 'list' then value = redis.call('LRANGE', key, 0, -1)
+  elseif kind == 'stream' then value = {tostring(redis.call('XLEN', key))}
   else value = {redis.call('GET', key)} end
   out[#out + 1] = {key, kind, redis.call('PTTL', key), value}
 end
@@ -46,8 +47,15 @@ class Snapshot:
     sets: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     lists: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     strings: dict[tuple[str, str], str] = field(default_factory=dict)
+    streams: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How long they are."""
     ttl: dict[tuple[str, str], int] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether consequences are still to be drawn, or carried to another shard."""
+        return ("outbox", "") in self.lists or any(self.streams.values())
 
     def members(self, family: str) -> dict[str, str]:
         """Id to queue, of all queues' sets of this family."""
@@ -55,6 +63,20 @@ class Snapshot:
 
     def order(self, family: str, queue: str) -> list[str]:
         return list(self.zsets.get((family, queue), {}))
+
+    def add(self, other: Snapshot) -> None:
+        """What another shard holds, too."""
+        self.zsets.update(other.zsets)
+        self.strings.update(other.strings)
+        self.ttl.update(other.ttl)
+        for place, fields in other.hashes.items():
+            self.hashes[place] = self.hashes.get(place, {}) | fields
+        for place, members in other.sets.items():
+            self.sets[place] = self.sets.get(place, set()) | members
+        for place, items in other.lists.items():
+            self.lists[place] = self.lists.get(place, []) + items
+        for place, length in other.streams.items():
+            self.streams[place] = self.streams.get(place, 0) + length
 
     def job_ids(self) -> set[str]:
         return {member for family, member in self.strings if family == "job"}
@@ -96,6 +118,8 @@ def take(client: redis.Redis, prefix: str = "{rf}:") -> Snapshot:
             snapshot.sets[place] = set(value)
         elif kind == "list":
             snapshot.lists[place] = value
+        elif kind == "stream":
+            snapshot.streams[place] = int(value[0])
         else:
             snapshot.strings[place] = value[0]
     return snapshot
@@ -165,7 +189,7 @@ def _leftovers(snapshot: Snapshot) -> list[str]:
         if family in OF_GROUPS and member not in groups:
             found.append(f"{family}:{member} has outlived its batch")
         # Consequences of its end that are still in the outbox need its dependents.
-        if family in OF_BOTH and member not in jobs | groups and ("outbox", "") not in snapshot.lists:
+        if family in OF_BOTH and member not in jobs | groups and not snapshot.has_work:
             found.append(f"{family}:{member} has outlived its job or batch")
         if family == "undone" and member in jobs and member not in extras:
             found.append(f"undone:{member} exists, but extras does not know it: it would outlive its job")

@@ -156,7 +156,7 @@ class Machine(Model):
         if not self.leases:
             return
         job = luck.choice(self.leases)
-        self.flow.client.zadd(f"{{rf}}:running:{job.queue}", {job.id: 1}, xx=True)
+        self.flow.client.zadd(self.flow.key("running", job.queue), {job.id: 1}, xx=True)
         call = self.flow.commands.reclaim(100, 2, self.keep, b'{"attempt":1}', QUEUES)
         for taken in self.flow.run(call):
             if taken.state in FINAL:
@@ -235,7 +235,7 @@ class Machine(Model):
     def make_due(self) -> None:
         for queue in QUEUES:
             for job_id in self.flow.look().order("later", queue):
-                self.flow.client.zadd(f"{{rf}}:later:{queue}", {job_id: 1})
+                self.flow.client.zadd(self.flow.key("later", queue), {job_id: 1})
 
     @rule(all_of_it=st.booleans())
     def settle(self, all_of_it: bool) -> None:

@@ -92,12 +92,21 @@ async def harass(
         fleet.refill()
 
 
-def worker_fleet(stack: ExitStack, url: str, effects: str, folder: Path) -> Fleet:
-    """Two worker commands on the jobs of tests.support.jobs."""
+def worker_fleet(
+    stack: ExitStack, url: str, effects: str, folder: Path, shards: Mapping[str, int] | None = None
+) -> Fleet:
+    """Two worker commands on the jobs of tests.support.jobs; ``shards``: queues, each in one of as many."""
+    queues = shards or {QUEUE: 0}
     command = rf_jobs(
-        "worker", "tests.support.jobs", "--queues", QUEUE, "--redis-url", url, "--lease-seconds", "2", "--max-crashes", "1000"
+        "worker", "tests.support.jobs", "--queues", ",".join(queues), "--redis-url", url, "--lease-seconds", "2", "--max-crashes", "1000"
     )  # fmt: skip
-    return Fleet(stack, folder, command, {"RF_JOBS_TEST_EFFECTS": effects, "RF_JOBS_COMPLETED_KEEP": "1000000"}, size=2)
+    environment = {
+        "RF_JOBS_TEST_EFFECTS": effects,
+        "RF_JOBS_COMPLETED_KEEP": "1000000",
+        "RF_JOBS_SHARDS": str(len(queues)),
+        "RF_JOBS_QUEUE_SHARDS": ",".join(f"{queue}={shard}" for queue, shard in queues.items()),
+    }
+    return Fleet(stack, folder, command, environment, size=2)
 
 
 async def disturb_workers(dice: random.Random, fleet: Fleet, manager: QueueManager, server: Server) -> None:

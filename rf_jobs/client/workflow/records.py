@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from rf_jobs.core.records import moment
+from rf_jobs.store.keys import plain
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def record_of(batch: str, fields: Mapping[str, str], pending: int, failed: int) 
         progress=BatchProgress(int(fields.get("total", "0")), pending, failed),
         created_at=moment(fields.get("created")),
         finished_at=moment(fields.get("finished")),
-        outer=UUID(outer) if outer else None,
+        outer=UUID(plain(outer)) if outer else None,
         first_failed=fields.get("first_failed", ""),
         reason=fields.get("cancelled", ""),
         fired=tuple(event for event in ("then", "catch", "finally") if f"fired:{event}" in fields),

@@ -113,15 +113,16 @@ end
 
 -- Remembers, as long as that can run again, what ended because of a job or of a batch.
 local function undone_by(by, id)
-  if abroad(by) then -- there it was noted when it was told here
-    redis.call('HSET', P .. 'meta:' .. id, 'undone', by)
+  local is_job = not abroad(id) and redis.call('EXISTS', P .. 'job:' .. id) == 1
+  if abroad(by) then -- there it was noted when this was told
+    if is_job then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
     return
   end
   local ttl = redis.call('PTTL', P .. 'batch:' .. by)
   if redis.call('EXISTS', P .. 'job:' .. by) == 1 then soft('SADD', P .. 'extras', by) elseif ttl == -2 then return end
   soft('SADD', P .. 'undone:' .. by, id)
   if ttl > 0 then redis.call('PEXPIRE', P .. 'undone:' .. by, ttl) end
-  if not abroad(id) and redis.call('EXISTS', P .. 'job:' .. id) == 1 then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
+  if is_job then redis.call('HSET', P .. 'meta:' .. id, 'undone', by) end
 end
 
 -- A job waits for these.
