@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rf_jobs.core.doctor_walk import DeepReport, deep_check
@@ -23,6 +23,7 @@ from rf_jobs.words.timing import mono, now_ms
 __all__ = ["Check", "DeepReport", "check_up", "deep_check", "worst"]
 
 Status = Literal["ok", "warn", "fail"]
+GRAVITY: dict[Status, int] = {"ok": 0, "warn": 1, "fail": 2}
 
 PINGS = 15
 SLOW_MS, VERY_SLOW_MS = 5.0, 100.0
@@ -48,6 +49,9 @@ class Findings:
     """What was read; the checks judge it without asking again."""
 
     info: Mapping[str, Any]
+    """What the server says of itself."""
+    others: list[Mapping[str, Any]]
+    """What the other servers say, where shards are on several."""
     pings_ms: list[float]
     skew_ms: float
     survey: Survey
@@ -74,11 +78,16 @@ async def check_up(store: AsyncStore, *, queue_age_objective: float = 300.0) -> 
     """Look over server, workers and queues. Give a store that allows evicting servers, so that one can be diagnosed.
     Raises ``BackendError``."""
     findings = await _examine(store, queue_age_objective)
+    servers = [findings, *(replace(findings, info=info) for info in findings.others)]
+    of_servers = [
+        max((judge(each) for each in servers), key=lambda check: GRAVITY[check.status])
+        for judge in (_version, _eviction, _persistence, _memory)
+    ]
     judges = (
-        _version, _eviction, _persistence, _memory, _latency, _clock, _workers, _stale, _leases, _served, _age, _paused,
+        _latency, _clock, _workers, _stale, _leases, _served, _age, _paused,
         _dead, _parked, _schedules, _consequences, _ledger,
     )  # fmt: skip
-    return [judge(findings) for judge in judges]
+    return [*of_servers, *(judge(findings) for judge in judges)]
 
 
 async def _examine(store: AsyncStore, age_objective: float) -> Findings:
@@ -100,6 +109,7 @@ async def _examine(store: AsyncStore, age_objective: float) -> Findings:
             overdue[queue.name] = len(late_ids)
     return Findings(
         info=await store.run(commands.info()),
+        others=[await store.run(commands.info(shard)) for shard in store.elsewhere()],
         pings_ms=pings,
         skew_ms=min(skews)[1],  # of the shortest round trip, which tells best
         survey=survey,

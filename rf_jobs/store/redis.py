@@ -304,6 +304,13 @@ class AsyncStore:
                 self.observer(op, time.perf_counter() - began, "")
                 return result
 
+    def elsewhere(self) -> list[int]:
+        """A shard of each server other than that of the first one, as far as they are known."""
+        found = {id(self._routes.of(0)): -1}
+        for number in range(len(self.shards)):
+            found.setdefault(id(self._routes.of(number)), number)
+        return [number for number in found.values() if number > 0]
+
     @property
     def client(self) -> aredis.Redis:
         """The connection pool's client, for tests and for looking around; the engine itself runs calls."""

@@ -257,13 +257,15 @@ class _Drain:
 
     async def _rows(self) -> list[QueueSurvey]:
         store = self._manager.store
-        survey, timer = await store.run_many([store.commands.survey(), limit_calls.next_timer(store.commands)])
-        self._now_ms, self._timer_ms = survey.now_ms, timer
+        commands = store.commands
+        calls = [commands.survey(), limit_calls.next_timer(commands), commands.unsettled()]
+        survey, self._timer_ms, self._unsettled = await store.run_many(calls)
+        self._now_ms = survey.now_ms
         return [row for row in survey.queues if self._queues is None or row.name in self._queues]
 
     def _busy(self, rows: Sequence[QueueSurvey]) -> bool:
         """Whether anything runs or could."""
-        return any(
+        return self._unsettled > 0 or any(
             (row.cards["blocked"] and self._timer_ms is not None and self._timer_ms <= self._now_ms)
             or row.cards["running"]
             or (not row.paused and (row.cards["ready"] or (row.next_due_ms or self._now_ms + 1) <= self._now_ms))
