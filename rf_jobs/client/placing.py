@@ -82,9 +82,7 @@ class Placer:
         for (batch, behind), places in members.items():
             home = homes[batch]
             refs = [f"{self._shards.of(items[at].draft.queue)}|{items[at].draft.id}" for at in places]
-            shut, *last = await self._store.run(
-                batch_calls.expect(self._store.commands, home, batch, refs, behind=behind)
-            )
+            shut, *last = await self._store.run(batch_calls.expect(home, batch, refs, behind=behind))
             if shut:
                 refused.update((at, ("batch", shut)) for at in places)
             for at, before in zip(places, last, strict=False):
@@ -117,18 +115,14 @@ class Placer:
     async def _claim(self, wanted: Mapping[str, tuple[int, str]]) -> None:
         new = [what for what in wanted if what not in self._claimed]
         if new:
-            found = await self._store.run(
-                shard_calls.claim(self._store.commands, {what: wanted[what][0] for what in new})
-            )
+            found = await self._store.run(shard_calls.claim({what: wanted[what][0] for what in new}))
             self._claimed.update(zip(new, found, strict=True))
         for what, (shard, queue) in wanted.items():
             if self._claimed[what] != shard:
                 raise InvalidOption(_elsewhere(what, self._claimed[what], queue, shard))
 
 
-async def send_in_waves(
-    coalescer: Coalescer, items: Sequence[Dispatching], refused: Mapping[int, Said]
-) -> list[Said]:
+async def send_in_waves(coalescer: Coalescer, items: Sequence[Dispatching], refused: Mapping[int, Said]) -> list[Said]:
     """Send placed dispatches: what waits for a job in another shard after that one, so that it is there when it is asked for."""
     waves: list[list[int]] = []
     wave_of: dict[str, int] = {}

@@ -56,7 +56,7 @@ class Lifecycle:
 
     async def _follow(self, left: Left, rounds: int) -> None:
         several = len(self.store.shards) > 1
-        while rounds and (left.here or several and left.abroad):
+        while rounds and (left.here or (several and left.abroad)):
             rounds -= 1
             settled = await self._settle() if left.here else Left(0)
             carried = await self._carry() if several and (left.abroad or settled.abroad) else Left(0)

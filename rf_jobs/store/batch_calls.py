@@ -33,7 +33,7 @@ def open_batches(batches: Sequence[NewBatch]) -> Call[str]:
     return Call("dispatch", args, lambda r: text(r[0]), "batch_open", 1, batches[0].shard)
 
 
-def expect(commands: Commands, shard: int, batch: str, members: Sequence[str], *, behind: bool = False) -> Call[list[str]]:
+def expect(shard: int, batch: str, members: Sequence[str], *, behind: bool = False) -> Call[list[str]]:
     """Members for a batch of this shard are about to be dispatched in others. Answers with what the batch is that takes no more,
     '' for nothing; ``behind``: and with the last steps of the chain behind which each of them goes."""
     return Call("dispatch", (batch, int(behind), *members), texts, "batch_expect", shard=shard)

@@ -47,7 +47,8 @@ class Commands(Reads):
 
         args = (SCHEMA_VERSION, instance, len(self.shards))
         return self.everywhere(
-            lambda _, number: Call("admin", args, lambda r: (int(r[0]), text(r[1]), int(r[2])), "hello", shard=number), merge
+            lambda _, number: Call("admin", args, lambda r: (int(r[0]), text(r[1]), int(r[2])), "hello", shard=number),
+            merge,
         )
 
     def split(
@@ -62,8 +63,12 @@ class Commands(Reads):
         for at, item in enumerate(items):
             places.setdefault(self.shards.of(queue(item)), []).append(at)
         parts = tuple(make([items[at] for at in places[number]], number) for number in places)
-        return parts[0] if len(parts) == 1 else Call(
-            parts[0].op, (), lambda answers: merge(list(zip(places.values(), answers, strict=True))), parts=parts
+        return (
+            parts[0]
+            if len(parts) == 1
+            else Call(
+                parts[0].op, (), lambda answers: merge(list(zip(places.values(), answers, strict=True))), parts=parts
+            )
         )
 
     def enqueue(self, drafts: Sequence[Draft]) -> Call[dict[int, tuple[str, str]]]:
@@ -224,7 +229,13 @@ class Commands(Reads):
 
     def move(self, job_id: str, queue: str, what: str, value: str) -> Call[tuple[str, bool]]:
         """Another ``priority`` or ``due`` time. Answers with the state it was in and whether that was done."""
-        return Call("admin", (job_id, queue, what, value), lambda r: (text(r[0]), bool(r[1])), "move", shard=self.shards.of(queue))
+        return Call(
+            "admin",
+            (job_id, queue, what, value),
+            lambda r: (text(r[0]), bool(r[1])),
+            "move",
+            shard=self.shards.of(queue),
+        )
 
     def pause(self, queue: str, on: bool) -> Call[bool]:
         return Call("admin", (queue, "1" if on else "0"), bool, "pause", shard=self.shards.of(queue))
@@ -239,7 +250,15 @@ class Commands(Reads):
         def make(some: Sequence[Report], shard: int) -> Call[list[int]]:
             args: list[Arg] = [most, most_bytes]
             for one in some:
-                args += (one.id, one.token, "1" if one.told else "", one.progress, one.first, len(one.lines), *one.lines)
+                args += (
+                    one.id,
+                    one.token,
+                    "1" if one.told else "",
+                    one.progress,
+                    one.first,
+                    len(one.lines),
+                    *one.lines,
+                )
             return Call("ack", args, list, "report", shard=shard)
 
         return self.split(reports, lambda one: one.queue, make, in_order)

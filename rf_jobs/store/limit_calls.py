@@ -43,7 +43,9 @@ def holds(commands: Commands) -> Call[dict[str, str]]:
 def names(commands: Commands) -> Call[list[str]]:
     """Names of all limits."""
     return commands.everywhere(
-        lambda keys, number: Call("read", ("SMEMBERS", keys.of("limits")), lambda r: sorted(texts(list(r))), shard=number),
+        lambda keys, number: Call(
+            "read", ("SMEMBERS", keys.of("limits")), lambda r: sorted(texts(list(r))), shard=number
+        ),
         lambda answers: sorted({name for answer in answers for name in answer}),
     )
 
@@ -91,4 +93,6 @@ def next_timer(commands: Commands) -> Call[float | None]:
 
 def lock_holder(commands: Commands, digest: str) -> Call[str]:
     """Id of the job that holds a unique lock; '' for none. It may be over: then the next dispatch takes the lock."""
-    return commands.by_id(lambda keys: ("GET", keys.of("unique", digest)), lambda r: text(r).partition(" ")[0] if r else "")
+    return commands.by_id(
+        lambda keys: ("GET", keys.of("unique", digest)), lambda r: text(r).partition(" ")[0] if r else ""
+    )

@@ -159,7 +159,7 @@ class Reads:
         """A worker's facts: the newest, should it have left some behind in a shard."""
         return self.everywhere(
             lambda keys, number: Call("read", ("HGETALL", keys.of("worker", worker)), pairs, shard=number),
-            lambda answers: max(answers, key=lambda facts: int(facts.get("beat", "0"))),
+            lambda answers: max(answers, key=lambda facts: facts.get("beat", "").zfill(20)),
         )
 
     def queues(self) -> Call[list[str]]:

@@ -25,5 +25,6 @@ def on_disk(commands: Commands, timeout_ms: int) -> list[Call[Any]]:
 def forget(commands: Commands, ids: Sequence[str]) -> Call[int]:
     """These rows of an outbox are gone for good."""
     return commands.everywhere(
-        lambda keys, number: Call("admin", ("UNLINK", *(keys.of("relayed", each) for each in ids)), int, shard=number), sum
+        lambda keys, number: Call("admin", ("UNLINK", *(keys.of("relayed", each) for each in ids)), int, shard=number),
+        sum,
     )

@@ -118,7 +118,9 @@ class ScheduleCalls:
         homes = [(one.name, self._commands.shards.of(one.queue)) for one in schedules]
         away = [[name for name, home in homes if home != number] for number in range(count)]
         moved = [
-            Call("admin", (source, *names), int, "schedule_moved", shard=number) for number, names in enumerate(away) if names
+            Call("admin", (source, *names), int, "schedule_moved", shard=number)
+            for number, names in enumerate(away)
+            if names
         ]
         return Call("admin", (), lambda answers: answers[0], parts=(put, *moved))
 
@@ -173,9 +175,7 @@ class ScheduleCalls:
         def merge(answers: list[list[tuple[str, str]]]) -> list[tuple[str, str]]:
             return in_order(list(zip(homes.values(), answers, strict=True)))
 
-        parts = tuple(
-            self._fire(scheduler, [ticks[at] for at in places], number) for number, places in homes.items()
-        )
+        parts = tuple(self._fire(scheduler, [ticks[at] for at in places], number) for number, places in homes.items())
         return parts[0] if len(parts) == 1 else Call("dispatch", (), merge, parts=parts)
 
     def _fire(self, scheduler: str, ticks: Sequence[Tick], shard: int) -> Call[list[tuple[str, str]]]:

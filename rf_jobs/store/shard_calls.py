@@ -21,10 +21,12 @@ class Words:
     target: int
     entries: list[bytes]
     """Id and word, in turn."""
+    total: int
+    """How many words there were, with those that are left for the next time."""
 
     def is_all(self, last: str) -> bool:
         """Whether nothing is left, that one knows of, when it is done up to this id."""
-        return len(self.entries) < 2 * WORDS and text(self.entries[-2]) == last
+        return len(self.entries) == 2 * self.total and text(self.entries[-2]) == last
 
 
 def outgoing(commands: Commands) -> Call[list[Words]]:
@@ -32,11 +34,13 @@ def outgoing(commands: Commands) -> Call[list[Words]]:
 
     def make(number: int) -> Call[list[Words]]:
         def read(r: Any) -> list[Words]:
-            return [Words(number, int(r[i]), r[i + 1]) for i in range(0, len(r), 2)]
+            return [Words(number, int(r[i]), r[i + 1], int(r[i + 2])) for i in range(0, len(r), 3)]
 
         return Call("admin", (WORDS,), read, "outgoing", shard=number)
 
-    return commands.everywhere(lambda _, number: make(number), lambda answers: [one for some in answers for one in some])
+    return commands.everywhere(
+        lambda _, number: make(number), lambda answers: [one for some in answers for one in some]
+    )
 
 
 def deliver(commands: Commands, words: Words) -> Call[str]:
@@ -55,6 +59,6 @@ def all_delivered(all_words: Sequence[tuple[Words, str]]) -> Call[int]:
     return Call("admin", (), sum, parts=tuple(delivered(words, last) for words, last in all_words))
 
 
-def claim(commands: Commands, wanted: Mapping[str, int]) -> Call[list[int]]:
+def claim(wanted: Mapping[str, int]) -> Call[list[int]]:
     """Say in which shards these are. Answers with where they are, if somebody has said it before."""
     return Call("admin", [arg for pair in wanted.items() for arg in pair], list, "claim")

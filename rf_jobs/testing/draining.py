@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from rf_jobs.client.manager import QueueManager
@@ -30,6 +31,7 @@ from rf_jobs.model.events import (
     JobSnoozed,
 )
 from rf_jobs.store import limit_calls
+from rf_jobs.store.calls import Call
 from rf_jobs.store.shapes import QueueSurvey
 from rf_jobs.testing.clock import Clock, clock_in_use
 from rf_jobs.words.errors import ExecutionFailed, InvalidOption, WorkerError
@@ -258,7 +260,7 @@ class _Drain:
     async def _rows(self) -> list[QueueSurvey]:
         store = self._manager.store
         commands = store.commands
-        calls = [commands.survey(), limit_calls.next_timer(commands), commands.unsettled()]
+        calls: list[Call[Any]] = [commands.survey(), limit_calls.next_timer(commands), commands.unsettled()]
         survey, self._timer_ms, self._unsettled = await store.run_many(calls)
         self._now_ms = survey.now_ms
         return [row for row in survey.queues if self._queues is None or row.name in self._queues]

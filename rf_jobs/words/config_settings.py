@@ -36,7 +36,9 @@ class JobsSettings:
     namespace: Annotated[str, Meta(description="the prefix of all keys; one server may hold several")] = "rf"
     shards: Annotated[
         Annotated[int, Meta(ge=1, le=1024)],
-        Meta(description="into how many parts the queues are divided; it stays as it is while the namespace holds jobs"),
+        Meta(
+            description="into how many parts the queues are divided; it stays as it is while the namespace holds jobs"
+        ),
     ] = 1
     queue_shards: Annotated[
         Mapping[str, Count] | None, Meta(description="queues that are to be in a certain shard, 0 to shards - 1")

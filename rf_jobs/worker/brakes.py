@@ -51,7 +51,9 @@ class Brakes:
         if entry is None or entry.options.breaker is None or event.reason not in FAILURES:
             return
         # An empty context: the count is nobody's span.
-        task = asyncio.create_task(self._count(entry, event.queue), name="rf-jobs-breaker", context=contextvars.Context())
+        task = asyncio.create_task(
+            self._count(entry, event.queue), name="rf-jobs-breaker", context=contextvars.Context()
+        )
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
@@ -66,7 +68,9 @@ class Brakes:
         try:
             if await lifecycle.apply(step, retry_for=0):  # sent twice it would count twice
                 if len(lifecycle.store.shards) > 1:  # it is open in one of them
-                    await lifecycle.store.run(limit_calls.hold(lifecycle.store.commands, f"class:{entry.name}", cooldown))
+                    await lifecycle.store.run(
+                        limit_calls.hold(lifecycle.store.commands, f"class:{entry.name}", cooldown)
+                    )
                 for name in entry.aliases:  # jobs that were dispatched under names that it had before
                     await lifecycle.apply(transitions.hold(lifecycle.store.commands, f"class:{name}", cooldown))
                 log.warning(

@@ -103,7 +103,13 @@ class Fetcher:
     async def _fetch_some(self, wanted: int, queues: Sequence[str]) -> Fetched | None:
         # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
         step = transitions.fetch(
-            self._lifecycle.store.commands, self._worker, self._nonce + 1, wanted, self._lease_ms, queues, self._ageing_ms
+            self._lifecycle.store.commands,
+            self._worker,
+            self._nonce + 1,
+            wanted,
+            self._lease_ms,
+            queues,
+            self._ageing_ms,
         )
         try:
             fetched = await self._lifecycle.apply(step, retry_for=PATIENCE_SECONDS)

@@ -195,7 +195,7 @@ async def test_what_a_zombie_says_is_dropped(manager: QueueManager) -> None:
     [leased] = await manager.pop_batch("elsewhere", 1)
     letter = await manager.inspector.envelope(str(job_id))
     assert letter is not None
-    stale = Report(str(job_id), "somebody.1", b'{"current":1,"total":1}', 1, (b"{}",))
+    stale = Report(str(job_id), "somebody.1", "elsewhere", b'{"current":1,"total":1}', 1, (b"{}",))
     assert await manager.store.run(manager.store.commands.report([stale], 10, 10_000)) == [-1]
     assert await manager.job_logs(job_id) == []
     assert (await manager.job_progress(job_id)).current == 0

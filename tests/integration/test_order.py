@@ -13,7 +13,7 @@ def test_jobs_that_came_within_one_millisecond_leave_in_the_order_in_which_they_
     # Ids that fall, so that a tie broken by id would turn the order around; and one call for each, in one packet.
     ids = [str(UUID(int=1000 - n)) for n in range(200)]
     store.run(store.commands.ping())
-    pipe = store._client.pipeline(transaction=False)
+    pipe = store._routes.first.pipeline(transaction=False)
     store.run(store.commands.enqueue([Draft(str(UUID(int=2000)), "other", 1, "", b"{}")]))
     for each in ids:
         pipe.execute_command(*store.server.wire(store.commands.enqueue([Draft(each, "a", 1, "", b"{}")])))

@@ -82,9 +82,9 @@ async def test_a_damaged_definition_harms_no_other(manager: QueueManager) -> Non
 
 async def test_a_dispatch_that_the_server_cannot_bear_harms_no_other(manager: QueueManager) -> None:
     for n in range(3):
-        await manager.schedules.upsert(f"good-{n}", Ticked(), every=60)
+        await manager.schedules.upsert(f"good-{n}", Ticked(), every=86_400)
         await rewind(manager, f"good-{n}", 1)
-    await manager.schedules.upsert("bad", Ticked(), every=60, queue="spoilt")
+    await manager.schedules.upsert("bad", Ticked(), every=86_400, queue="spoilt")
     await rewind(manager, "bad", 1)
     spoilt = manager.store.keys.of("ready", "spoilt")
     await manager.store.client.set(spoilt, "somebody wrote here")

@@ -132,7 +132,7 @@ async def test_a_damaged_job_is_seen(redis_url: str) -> None:
         commands = it.manager.store.commands
         await it.manager.pause("traced")
         job_id = await it.manager.dispatch(Traced())
-        await it.manager.store._client.set(commands.keys.of("job", str(job_id)), b"\xff")
+        await it.manager.store.client.set(commands.keys.of("job", str(job_id)), b"\xff")
         await it.manager.resume("traced")
         process, dead = await it.span("process traced"), await it.span("dead_letter traced")
     assert attribute(process, "error.type") == "rf_jobs.words.errors.SerializationError"

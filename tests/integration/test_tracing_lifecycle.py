@@ -72,7 +72,7 @@ async def test_a_lost_job_links_to_the_attempt_that_was_lost(redis_url: str) -> 
         keys = it.manager.store.commands.keys
         assert it.pool._beats is not None
         it.pool._beats.stop()
-        await it.manager.store._client.zadd(keys.of("running", "traced"), {str(job_id): 1})
+        await it.manager.store.client.zadd(keys.of("running", "traced"), {str(job_id): 1})
         await it.until(ev.JobReclaimed)
         reclaim = await it.span("reclaim traced")
         it.pool.stop_jobs([str(job_id)], [])
@@ -168,13 +168,13 @@ async def test_our_own_commands_are_kept_from_instrumentation(redis_url: str) ->
     for trace_redis in (False, True):
         async with lab(redis_url, worker=False, trace_redis=trace_redis) as it:
             told: list[object] = []
-            real = it.manager.store._client.execute_command
+            real = it.manager.store.client.execute_command
 
             async def spy(*args: Any, told: list[object] = told, real: Any = real, **options: Any) -> Any:
                 told.append(get_value("suppress_instrumentation"))
                 return await real(*args, **options)
 
-            it.manager.store._client.execute_command = spy  # type: ignore[method-assign]
+            it.manager.store.client.execute_command = spy  # type: ignore[method-assign]
             await it.manager.dispatch(Traced())
             assert told
             assert set(told) == {None if trace_redis else True}

@@ -71,12 +71,12 @@ FLOW_MUTANTS = (
     ("lib/batches.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
     ("lib/batches.lua", "for _, id in ipairs(ids) do remember_end(id, 'completed', '') end", "", "a member that ended while its batch was being dispatched is forgotten"),
     ("lib/batches.lua", "or soft('HSETNX', key, 'fired:' .. which, int(NOW)) == 0 then", "then soft('HSET', key, 'fired:' .. which, 1)", "callbacks are not known to be called"),
-    ("lib/batches.lua", "if soft('SCARD', P .. 'pending:' .. batch) > 0 then return end", "", "a batch ends before its members"),
+    ("lib/batches.lua", "if soft('SCARD', P .. 'pending:' .. batch) > 0 or", "if", "a batch ends before its members"),
     ("lib/batches.lua", "local b = soft('HMGET', key, 'sealed',", "local b = soft('HMGET', key, 'state',", "a batch ends before it is all there"),
     ("lib/batches.lua", "(failed > 0 or b[8]) and 'failed'", "b[8] and 'failed'", "then after a failure"),
     ("lib/batches.lua", "if #doomed == CHUNK then", "if false then", "a chunk of the doomed is enough"),
     ("lib/batches.lua", "soft('HDEL', key, 'cancelled', 'stopped')", "", "a replayed batch stays cancelled"),
-    ("lib/links.lua", "soft('SADD', P .. 'parents:' .. child, parent) -- should", "-- should", "a replayed parent is not waited for"),
+    ("lib/links.lua", "soft('SADD', P .. 'parents:' .. child, abroad(parent) and '!' .. parent or parent) -- should", "-- should", "a replayed parent is not waited for"),
     ("lib/links.lua", "if holder == id and mode ~= 'window' then", "if false then", "a lock outlives its holder"),
     ("lib/batches.lua", "redis.call('UNLINK', P .. 'doomed:' .. batch)", "", "a replayed batch goes on dooming"),
     ("lib/links.lua", "for i = next_item, #WORK do", "for i = next_item + 1, #WORK do", "the outbox loses one"),
@@ -105,6 +105,26 @@ LIMIT_MUTANTS = (
     ("lib/admit.lua", "math.max(at - NOW + r.per, redis.call('PTTL', key))", "at - NOW + r.p", "a distant slot is forgotten"),
 )  # fmt: skip
 
+SHARDS = ("tests/property/test_shards_workflows.py",)
+SHARD_MUTANTS = (
+    ("deliver.lua", "if is_after(ARGV[i], last) then", "if true then", "shards: a word is done twice"),
+    ("deliver.lua", "if not do_work() then break end", "do_work()", "shards: a word overtakes what the one before it brings"),
+    ("lib/batches.lua", " or soft('HLEN', P .. 'expected:' .. batch) > 0 then", " then", "shards: a batch does not wait for whom it expects"),
+    ("lib/abroad.lua", "if not b[3] and not b[4] then return end", "if true then return end", "shards: who joins a cancelled batch runs"),
+    ("lib/abroad.lua", "if not b[1] or b[2] then return end", "if not b[1] then return end", "shards: who comes too late is a member"),
+    ("lib/abroad.lua", "swap_parent(child, '!' .. by, by)", "", "shards: a parent that runs again counts as failed"),
+    ("lib/links.lua", "abroad(parent) and '!' .. parent or parent) -- should", "parent) -- should", "shards: a failed parent is waited for"),
+    ("lib/abroad.lua", "if not state then return depend(child, parent) end", "if not state then return end", "shards: a parent does not know its child"),
+    ("lib/links.lua", "if state ~= 'completed' then undone_by(parent, child) end -- should", "-- should", "shards: a child stays undone"),
+    ("lib/batches.lua", "if stop ~= '1' then undone_by(batch, id) end\n      send(", "send(", "shards: a cancelled member stays undone"),
+    ("lib/batches.lua", "if state then send(shard, 'member', there, id, state) end", "", "shards: a batch waits for who ended before it was told"),
+    ("settle.lua", "send(shard, 'verify', ids, batch)", "local _ = ids", "shards: nobody asks after whom a client that died announced"),
+    ("lib/batches.lua", "if abroad(batch) then work.stop(id, reason, stop, batch) else", "if false then else", "shards: a batch stops after it was restored"),
+    ("lib/abroad.lua", "string.sub(how, 1, 1) == '+'", "false", "shards: a batch completes without a member"),
+    ("lib/admit.lua", "if #members > 0 then send(away, 'join', batch_there, members) end", "", "shards: a batch does not hear of its members"),
+    ("lib/admit.lua", "if #others_known > 0 then send(away, 'unexpect', batch_there, others_known, false) end", "", "shards: a batch waits for who was there before"),
+)  # fmt: skip
+
 
 _TESTS = (
     ("schedule_", "tests/property/test_schedule_machine.py"),
@@ -125,6 +145,7 @@ ALL = (
     *((*mutant, tests_of(mutant[0])) for mutant in MUTANTS),
     *((*mutant, FLOWS) for mutant in FLOW_MUTANTS),
     *((*mutant, LIMITS) for mutant in LIMIT_MUTANTS),
+    *((*mutant, SHARDS) for mutant in SHARD_MUTANTS),
 )
 
 

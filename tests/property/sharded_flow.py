@@ -61,7 +61,7 @@ class ShardedFlow(Flow):
         if not found:
             return
         words = luck.choice(found)
-        some = Words(words.source, words.target, words.entries[: 2 * luck.randint(1, len(words.entries) // 2)])
+        some = Words(words.source, words.target, words.entries[: 2 * luck.randint(1, len(words.entries) // 2)], words.total)
         what = luck.random()
         if what < 0.2:
             self.asleep.append(some)
@@ -107,7 +107,7 @@ class ShardedFlow(Flow):
         group, home = asked.batch, self.homes.get(asked.batch, shard)
         if group and home != shard:
             refs = [f"{shard}|{each}" for each in ids]
-            shut, *last = self.run(batch_calls.expect(self.commands, home, group, refs, behind=asked.behind))
+            shut, *last = self.run(batch_calls.expect(home, group, refs, behind=asked.behind))
             if shut:
                 return dict.fromkeys(range(len(ids)), ("batch", shut))
             if last:
@@ -125,7 +125,7 @@ class ShardedFlow(Flow):
             return NewBatch(batch, "", made.fields, self.home)
         home = self.homes.get(outer, self.home)
         if home != self.home:
-            call = batch_calls.expect(self.commands, home, outer, [f"{self.home}|{batch}"])
+            call = batch_calls.expect(home, outer, [f"{self.home}|{batch}"])
             assert self.run(call) == [""]
         return NewBatch(batch, relative(outer, home, self.home), made.fields, self.home)
 
@@ -135,9 +135,7 @@ class ShardedFlow(Flow):
         return msgspec.json.encode([draft if shard == self.home else [*draft, str(shard)]])
 
     def seal(self, *batches: str) -> None:
-        self.run(
-            batch_calls.seal(self.commands, [NewBatch(each, "", {}, self.homes.get(each, 0)) for each in batches])
-        )
+        self.run(batch_calls.seal(self.commands, [NewBatch(each, "", {}, self.homes.get(each, 0)) for each in batches]))
 
     # --- what a worker does --------------------------------------------------------------------------------------
 

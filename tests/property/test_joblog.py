@@ -66,7 +66,7 @@ class LogMachine(RuleBasedStateMachine):
             return
         if missed:  # that happens to a worker whose own box was full: what it sends fills the log
             new = (new * MOST)[:MOST]
-        report = Report(self.id, self.token, b"", self.written + missed + 1, tuple(new))
+        report = Report(self.id, self.token, "q", b"", self.written + missed + 1, tuple(new))
         self.send(report)
         if missed:
             self.model.clear()
@@ -85,7 +85,7 @@ class LogMachine(RuleBasedStateMachine):
 
     @rule(new=lines)
     def zombie(self, new: list[bytes]) -> None:
-        report = Report(self.id, "elsewhere.1", b"1", 1, tuple(new))
+        report = Report(self.id, "elsewhere.1", "q", b"1", 1, tuple(new))
         assert self.store.run(self.store.commands.report([report], MOST, MOST_BYTES)) == [-1]
 
     def send(self, report: Report) -> None:

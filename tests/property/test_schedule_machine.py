@@ -23,7 +23,7 @@ from rf_jobs.model.schedule import encode as encode_definition
 from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.store.schedule_calls import Due, Put, ScheduleCalls, Tick
-from rf_jobs.store.shapes import Draft, Retention
+from rf_jobs.store.shapes import Draft
 from rf_jobs.testing.clock import Clock
 from rf_jobs.words.config_settings import JobsSettings, Settings
 from rf_jobs.words.recurrence import Misfire, step, tick_id

@@ -283,7 +283,7 @@ class Machine(RuleBasedStateMachine):
         before = snapshot.take(self.client).content()
         ending = Ending(verb, queue, job_id, token, 5, "zombie", b"x")
         assert self.store.run(self.commands.finish([ending], KEEP_ALL))[0] != 1
-        assert not self.store.run(self.commands.keep("checkpoint", job_id, token, b"1"))
+        assert not self.store.run(self.commands.keep("checkpoint", job_id, token, b"1", "", "a"))
         assert snapshot.take(self.client).content() == before, "a zombie changed something"
 
     @rule(data=st.data(), twice=st.booleans())

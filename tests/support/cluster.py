@@ -56,7 +56,14 @@ def small_cluster() -> Generator[Cluster]:
             stack.enter_context(
                 ephemeral_server(
                     port=free_port(0),
-                    extra_args=("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-config-file", f"nodes-{n}.conf"),
+                    extra_args=(
+                        "--cluster-enabled",
+                        "yes",
+                        "--cluster-node-timeout",
+                        "1000",
+                        "--cluster-config-file",
+                        f"nodes-{n}.conf",
+                    ),
                 )
             )
             for n in range(NODES)

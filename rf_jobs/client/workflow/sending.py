@@ -109,8 +109,8 @@ class GroupSender:
             home, bar, outer = batch.outer.partition("|")
             if bar:
                 ref = f"{batch.shard}|{batch.id}"
-                expect = batch_calls.expect(self._lifecycle.store.commands, int(home), outer, [ref])
-                if (shut := (await self._lifecycle.store.run(expect))[0]):
+                expect = batch_calls.expect(int(home), outer, [ref])
+                if shut := (await self._lifecycle.store.run(expect))[0]:
                     return shut
         return await self._lifecycle.apply(transitions.open_batches(batches))
 

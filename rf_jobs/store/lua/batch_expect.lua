@@ -5,14 +5,17 @@ local batch = ARGV[1]
 local shut = closed(batch)
 if shut then return {shut} end
 local key, expected, said = P .. 'batch:' .. batch, P .. 'expected:' .. batch, {''}
+-- `-` or `+`: whether the batch can do without it; and the step that it goes behind.
+local need = soft('HEXISTS', key, 'sealed') == 1 and '-' or '+'
 for i = 3, #ARGV do
   local before = ''
   if ARGV[2] == '1' then
-    before = soft('HGET', expected, ARGV[i]) or soft('HGET', key, 'last') or ''
+    local known = soft('HGET', expected, ARGV[i])
+    before = known and string.sub(known, 2) or soft('HGET', key, 'last') or ''
     soft('HSET', key, 'last', ARGV[i])
     said[#said + 1] = before
   end
-  soft('HSET', expected, ARGV[i], before)
+  soft('HSETNX', expected, ARGV[i], need .. before)
 end
 soft('ZADD', P .. 'batches:expecting', int(NOW), batch)
 soft('ZADD', P .. 'batches:unsealed', 'XX', int(NOW), batch)

@@ -43,11 +43,16 @@ function heard.join(batch, ids)
   WORK[#WORK + 1] = {'doom', batch, b[3] or 'batch cancelled', b[4] and '1' or '0'}
 end
 
--- They have not: they are there already, or were refused. missing: whether the batch can't do without.
+-- They have not: they are there already, or, missing, were refused. What was refused before all of its batch was there will be
+-- missing, also when that runs again.
 function heard.unexpect(batch, ids, missing)
-  if many('HDEL', P .. 'expected:' .. batch, all_here(ids)) == 0 then return end
-  if missing and soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then soft('HSET', P .. 'batch:' .. batch, 'abandoned', 1) end
-  look_at(batch)
+  local expected, gone = P .. 'expected:' .. batch, 0
+  for _, ref in ipairs(all_here(ids)) do
+    local how = soft('HGET', expected, ref)
+    if how and missing and string.sub(how, 1, 1) == '+' then soft('HSET', P .. 'batch:' .. batch, 'abandoned', 1) end
+    gone = gone + soft('HDEL', expected, ref)
+  end
+  if gone > 0 then look_at(batch) end
 end
 
 -- A batch there expects these, and has heard nothing of them for long.
