@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, Self, TypeVar, overload
 from uuid import UUID
 
+from rf_jobs.client.configured import middleware_of
 from rf_jobs.client.consumer import Consumer, LeasedJob
 from rf_jobs.client.deadletters import DeadLetters
 from rf_jobs.client.dispatcher import Dispatcher
@@ -93,7 +94,7 @@ class QueueManager(Steering):
         if bus is not None and not isinstance(bus, EventBus):
             raise ConfigError(f"bus is {bus!r}; give an EventBus")
         self.bus = bus or EventBus()
-        self.middleware = stack_of(middleware)
+        self.middleware = stack_of(middleware or middleware_of(jobs))
         patience = seconds(retry_for, "retry_for")
         self.store = self._store_type(
             jobs.redis_url, shards_of(jobs), allow_eviction=self.settings.security.allow_evicting_server,

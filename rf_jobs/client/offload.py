@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib
-import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
+from rf_jobs.client.configured import imported
 from rf_jobs.client.payloads import FilePayloads, PayloadStore
 from rf_jobs.client.protection import Protection, too_large
 from rf_jobs.core.transitions import Dispatching
@@ -238,13 +237,7 @@ def _payloads_of(jobs: JobsSettings) -> PayloadStore | None:
     """The payload store that the settings name. Raises ``ConfigError``."""
     if jobs.offload_store is None:
         return None if jobs.offload_path is None else FilePayloads(jobs.offload_path)
-    module, _, name = jobs.offload_store.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-        if inspect.isroutine(found) or inspect.isclass(found):
-            found = found()
-    except Exception as error:  # the user's module may raise anything
-        raise ConfigError(f"offload_store is {jobs.offload_store!r}, which can't be had: {error!r}") from error
+    found = imported("offload_store", jobs.offload_store)
     if not all(callable(getattr(found, method, None)) for method in ("put", "get", "delete")):
         raise ConfigError(f"offload_store is {jobs.offload_store!r}: {found!r} has no put, get and delete")
     return cast("PayloadStore", found)

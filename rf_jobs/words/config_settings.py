@@ -74,6 +74,10 @@ class JobsSettings:
         bool, Meta(description="keep what a handler logs through `logging` with its job too")
     ] = False
     imports: Annotated[tuple[str, ...], Meta(description="modules that define the job classes")] = ()
+    middleware: Annotated[
+        tuple[str, ...],
+        Meta(description="`module:name` of middlewares, or of what makes them, for managers that are given none"),
+    ] = ()
     queue_age_objective_seconds: Annotated[
         PositiveSeconds, Meta(description="alerts fire when a ready job waits longer than this")
     ] = 300.0

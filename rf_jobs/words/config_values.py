@@ -208,6 +208,10 @@ def _importable(value: str) -> str:
     return value
 
 
+def _importables(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_importable, value))
+
+
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "jobs.redis_url": _redis_url,
     "jobs.namespace": _namespace,
@@ -215,6 +219,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "jobs.queue_shards": _placed,
     "jobs.imports": _modules,
     "jobs.offload_store": _importable,
+    "jobs.middleware": _importables,
     "jobs.security.encryption_keys": _secret_keys,
     "jobs.security.signing_keys": _secret_keys,
     "jobs.worker.queues": _queues,
@@ -235,6 +240,7 @@ _FORMS: dict[str, str] = {
     "jobs.worker.sets": "tables [[jobs.worker.sets]] with name, queues, workers, max_concurrent_jobs, processes (in a variable:"
     " mail: queues=emails,sms processes=1 workers=8; rest: queues=default)",
     "jobs.scheduler.timezone": "an IANA time zone, such as Europe/Paris or UTC",
+    "jobs.middleware": "a list of module:name, such as myapp.around:Tenancy (in a variable: separated by commas)",
     "jobs.offload_store": "module:name, such as myapp.payloads:store, or left out",
     "jobs.security.encryption_keys": _KEYS_FORM,
     "jobs.security.signing_keys": _KEYS_FORM,

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from rf_jobs.client.configured import middleware_of
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.queue import configure
 from rf_jobs.model import codec
@@ -158,7 +159,7 @@ class Isolated:
         self._wire = wire
         self._runner = asyncio.Runner()
         self._lineage = Lineage()
-        self._middleware = MiddlewareStack([self._lineage])
+        self._middleware = MiddlewareStack([*middleware_of(settings.jobs), self._lineage])
         self._bus = EventBus()
         self._bus.subscribe(Event, self._tell)
         configure(settings, middleware=self._middleware, bus=self._bus)
