@@ -61,7 +61,9 @@ class ShardedFlow(Flow):
         if not found:
             return
         words = luck.choice(found)
-        some = Words(words.source, words.target, words.entries[: 2 * luck.randint(1, len(words.entries) // 2)], words.total)
+        some = Words(
+            words.source, words.target, words.entries[: 2 * luck.randint(1, len(words.entries) // 2)], words.total
+        )
         what = luck.random()
         if what < 0.2:
             self.asleep.append(some)
