@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rf_jobs.client.manager import QueueManager
-from rf_jobs.store.redis import SAFE_POLICY
+from rf_jobs.store.server import SAFE_POLICY
 from rf_jobs.telemetry import names
 from rf_jobs.telemetry.exposition import Reading, build_info, read_flushed
 from rf_jobs.words.errors import RfJobsError

@@ -23,13 +23,11 @@ from redis.retry import Retry
 from rf_jobs.store.blocking import Blocking
 from rf_jobs.store.calls import Call
 from rf_jobs.store.channels import Channels
-from rf_jobs.store.commands import Commands
 from rf_jobs.store.connections import client_options, packing
 from rf_jobs.store.failures import Failure, explain, kind, unusable
-from rf_jobs.store.keys import FINAL_CHANNEL, SCHEMA_VERSION, Shards
+from rf_jobs.store.keys import FINAL_CHANNEL, Shards
 from rf_jobs.store.routes import Address, Routes
-from rf_jobs.store.scripts import Script, load
-from rf_jobs.words.config_secrets import mask_url
+from rf_jobs.store.server import Server, gathered
 from rf_jobs.words.errors import BackendError, ConfigError
 from rf_jobs.words.ids import new_token
 
@@ -40,7 +38,8 @@ Surround = Callable[[], AbstractContextManager[object]]
 
 BACKOFF_BASE, BACKOFF_CAP = 0.05, 2.0
 SOCKET_TIMEOUT = 10.0
-SAFE_POLICY = "noeviction"
+MOVES = 3
+"""So often a shard may be elsewhere than the last node said, within one call."""
 _NO_RETRY = 0
 _UNUSABLE = (ValueError, TypeError, LookupError)
 """What packing an argument or reading a reply may raise."""
@@ -55,69 +54,12 @@ def pause_before(attempt: int) -> float:
     return random.uniform(0.2, 1.0) * min(BACKOFF_CAP, BACKOFF_BASE * 2.0 ** min(attempt, 10))  # noqa: S311
 
 
-class _Server:
-    """What first contact taught us."""
-
-    def __init__(self, shards: Shards, url: str, *, allow_eviction: bool) -> None:
-        self.shards = shards
-        self.commands = Commands(shards)
-        self.shown_url = mask_url(url)
-        self.flags: bool | None = None
-        self.instance = ""
-        self.version = ""
-        self.allow_eviction = allow_eviction
-
-    def script(self, name: str) -> Script:
-        return load(name, flags=bool(self.flags))
-
-    def wire(self, call: Call[Any]) -> tuple[Any, ...]:
-        if call.script:
-            ledger = self.shards.keys[call.shard].ledger
-            return ("EVALSHA", self.script(call.script).digest, 1, ledger, *call.args)
-        return tuple(call.args)
-
-    def learn(self, info: dict[str, Any]) -> None:
-        """Judge the server from its INFO; raises ``BackendError`` where it is not fit to hold jobs."""
-        self.version = str(info.get("valkey_version") or info.get("redis_version") or "0")
-        known = tuple(int(part) for part in str(info.get("redis_version", "0.0")).split(".")[:2])
-        if known < (6, 2):
-            raise BackendError(
-                f"the server at {self.shown_url} is version {self.version}; rf-jobs needs Redis 6.2 or Valkey 7.2"
-            )
-        self.flags = known >= (7, 0)
-        policy = str(info.get("maxmemory_policy", SAFE_POLICY))
-        if policy != SAFE_POLICY and not self.allow_eviction:
-            raise BackendError(
-                f"the server at {self.shown_url} has maxmemory-policy {policy!r} and may drop jobs in silence;"
-                f" set it to {SAFE_POLICY!r}, or allow it with allow_evicting_server in [jobs.security]"
-            )
-
-    def welcome(self, reply: tuple[int, str, int]) -> None:
-        schema, self.instance, shards = reply
-        if schema != SCHEMA_VERSION:
-            raise BackendError(
-                f"the store at {self.shown_url} has schema version {schema}, this code works with {SCHEMA_VERSION};"
-                " run the version of rf-jobs that fits, or use another namespace"
-            )
-        if shards != len(self.shards):
-            raise BackendError(
-                f"the store at {self.shown_url} is divided into {shards} shards, and shards is {len(self.shards)} here: its jobs would"
-                f" not be found; set shards to {shards} in [jobs], or use another namespace"
-            )
-
-
 class _Moved(Exception):  # noqa: N818 (no failure)
     """Another node has a shard."""
 
     def __init__(self, shard: int, error: redis.exceptions.MovedError) -> None:
         self.shard = shard
         self.error = error
-
-
-def gathered(calls: Sequence[Call[Any]], answers: Sequence[Any]) -> list[Any]:
-    """What calls answer, from what they and the parts of those that have some do."""
-    rest = iter(answers)
-    return [call.read([next(rest) for _ in call.parts]) if call.parts else next(rest) for call in calls]
 
 
 class AsyncStore:
@@ -134,7 +76,7 @@ class AsyncStore:
     ) -> None:
         self.url = url
         self.shards = shards or Shards()
-        self.server = _Server(self.shards, url, allow_eviction=allow_eviction)
+        self.server = Server(self.shards, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.keys = self.commands.keys
         self.retry_for = retry_for
@@ -207,13 +149,14 @@ class AsyncStore:
         return await self._retrying(calls[0].op, attempt, self.retry_for if retry_for is None else retry_for)
 
     async def _exchange(self, calls: Sequence[Call[Any]]) -> list[Any]:
-        while True:
+        for _ in range(MOVES * len(self.shards)):
             try:
                 if len(calls) == 1 and not calls[0].parts:
                     return [await self._once(calls[0])]
                 return await self._all(calls)
             except _Moved as moved:
                 self._routes.moved(moved.shard, moved.error)
+        raise redis.exceptions.TryAgainError("TRYAGAIN the nodes of the cluster do not agree who has a shard")
 
     async def _all(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Run calls and parts of calls: those of one server in one round trip."""
@@ -330,13 +273,14 @@ class AsyncStore:
 
     async def finals(self) -> Any:
         """A subscription to the ends of watched jobs; its ``get_message`` answers with ``<id> <state>``."""
-        subscription = self._routes.first.pubsub(ignore_subscribe_messages=True)
+        # Of whichever node: in a cluster they tell each other what is published.
+        subscription = self._routes.of(0).pubsub(ignore_subscribe_messages=True)
         await subscription.subscribe(*(keys.of(FINAL_CHANNEL) for keys in self.shards.keys))
         return subscription
 
     def channels(self, family: str) -> Channels:
         """An ear for the channels of a family."""
-        return Channels(self._routes.first, [keys.of(family) + ":" for keys in self.shards.keys])
+        return Channels(self._routes.of(0), [keys.of(family) + ":" for keys in self.shards.keys])
 
     async def aclose(self) -> None:
         """Close all connections. Calls made later raise ``BackendError``."""
@@ -359,7 +303,7 @@ class SyncStore:
         retry_for: float = 5.0,
     ) -> None:
         self.shards = shards or Shards()
-        self.server = _Server(self.shards, url, allow_eviction=allow_eviction)
+        self.server = Server(self.shards, url, allow_eviction=allow_eviction)
         self.commands = self.server.commands
         self.retry_for = retry_for
         self.observer: Observer = _ignore
@@ -416,7 +360,7 @@ class SyncStore:
 
     def _once(self, call: Call[T]) -> T:
         wire = self.server.wire(call)
-        while True:
+        for _ in range(MOVES):
             client = self._routes.of(call.shard)
             try:
                 return call.read(client.execute_command(*wire))
@@ -424,6 +368,7 @@ class SyncStore:
                 client.script_load(self.server.script(call.script).text)
             except redis.exceptions.MovedError as error:
                 self._routes.moved(call.shard, error)
+        return call.read(self._routes.of(call.shard).execute_command(*wire))
 
     def close(self) -> None:
         """Close all connections."""

@@ -44,9 +44,12 @@ async def test_workflows_over_the_nodes_of_a_cluster(cluster: Cluster) -> None:
     assert all(used[n] > 0 for n in _used_nodes()), used
 
 
+def _node_of(tag: str) -> int:
+    return int(redis.crc.key_slot(tag.encode())) * NODES // SLOTS
+
+
 def _used_nodes() -> set[int]:
-    tags = ("rf", "rf/1", "rf/2", "rf/3")
-    return {redis.crc.key_slot(tag.encode()) * NODES // SLOTS for tag in tags}
+    return {_node_of(tag) for tag in ("rf", "rf/1", "rf/2", "rf/3")}
 
 
 def test_shards_are_on_several_nodes() -> None:
@@ -67,7 +70,7 @@ async def test_the_node_that_was_named_need_not_have_anything(cluster: Cluster) 
 async def test_a_shard_moves_to_another_node(cluster: Cluster) -> None:
     """While nobody works on it; who knows where it was finds it."""
     slot = redis.crc.key_slot(b"rf/2")
-    home = slot * NODES // SLOTS
+    home = _node_of("rf/2")
     async with QueueManager(sharded(cluster.url)) as manager:
         store = SyncStore(cluster.url, manager.store.shards)
         assert store.run(store.commands.ping())
@@ -84,3 +87,23 @@ async def test_a_shard_moves_to_another_node(cluster: Cluster) -> None:
             assert store.run(store.commands.envelopes([str(job_id)]))[0] is not None
             await manager.clear("two")
         store.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("which", ["the one that was named", "another"])
+async def test_a_node_that_dies_is_replaced_by_its_replica(which: str) -> None:
+    """Nobody is started again."""
+    seen.clear()
+    with small_cluster(replicated=True) as cluster:
+        victim = 0 if which == "the one that was named" else _node_of("rf/1")
+        assert victim in _used_nodes()
+        async with QueueManager(sharded(cluster.url), retry_for=30) as manager, WorkerPool(CONFIG, manager):
+            for queue in PLACES:
+                assert await manager.dispatch_to(Note(what=queue), queue).result(10) == queue
+            cluster.servers[victim].kill()
+            for queue in PLACES:
+                job_id = await manager.dispatch_to(Note(what="again"), queue)
+                assert await manager.wait(job_id, 40) == "again"
+            chain = Chain([manager.dispatch_to(Note(what="a"), "one"), manager.dispatch_to(Tells(), "two")])
+            await chain.dispatch(manager)
+            assert await chain.wait(40) == "completed"

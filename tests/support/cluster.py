@@ -1,4 +1,4 @@
-"""A cluster of three servers, as small as one can be."""
+"""A cluster of three servers, as small as one can be; or with a replica for each."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ SLOTS = 16384
 
 @dataclass
 class Cluster:
-    """Its nodes."""
+    """Its nodes: those that have slots at first, and the replicas of these, if there are any."""
 
     servers: list[EmbeddedServer]
+    replicas: list[EmbeddedServer]
 
     @property
     def url(self) -> str:
@@ -49,44 +50,57 @@ class Cluster:
 
 
 @contextmanager
-def small_cluster() -> Generator[Cluster]:
+def small_cluster(*, replicated: bool = False) -> Generator[Cluster]:
     """Three nodes, each with a third of the slots; they end with the block."""
     with ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                ephemeral_server(
-                    port=free_port(0),
-                    extra_args=(
-                        "--cluster-enabled",
-                        "yes",
-                        "--cluster-node-timeout",
-                        "1000",
-                        "--cluster-config-file",
-                        f"nodes-{n}.conf",
-                    ),
-                )
-            )
-            for n in range(NODES)
-        ]
-        cluster = Cluster(servers)
-        clients = cluster.clients()
-        bounds = [SLOTS * n // NODES for n in range(NODES + 1)]
+        servers = [stack.enter_context(_node(number)) for number in range(NODES)]
+        replicas = [stack.enter_context(_node(NODES + number)) for number in range(NODES if replicated else 0)]
+        cluster = Cluster(servers, replicas)
+        clients = [redis.Redis.from_url(server.url) for server in (*servers, *replicas)]
         for n, client in enumerate(clients):
             client.execute_command("ACL", "SETUSER", "default", f">{PASSWORD}")
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[n], bounds[n + 1] - 1)
+            client.execute_command("CONFIG", "SET", "masterauth", PASSWORD)
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
-        for server in servers[1:]:
+        bounds = [SLOTS * n // NODES for n in range(NODES + 1)]
+        for n in range(NODES):
+            clients[n].execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[n], bounds[n + 1] - 1)
+        for server in (*servers, *replicas)[1:]:
             where = urlsplit(server.url)
             clients[0].execute_command("CLUSTER", "MEET", where.hostname, where.port)
         for client in clients:
-            _until(partial(_is_up, client))
+            _until(partial(_is_up, client, len(clients)))
+        for n, client in enumerate(clients[NODES:]):
+            client.execute_command("CLUSTER", "REPLICATE", clients[n].execute_command("CLUSTER", "MYID"))
+        for client in clients[NODES:]:
+            _until(partial(_follows, client))
+        for client in clients:
             client.close()
         yield cluster
 
 
-def _is_up(client: redis.Redis) -> bool:
+def _node(number: int) -> EmbeddedServer:
+    options = {
+        "enabled": "yes",
+        "node-timeout": "1000",
+        "config-file": f"nodes-{number}.conf",
+        "replica-validity-factor": "0",
+    }
+    arguments = [argument for name, value in options.items() for argument in (f"--cluster-{name}", value)]
+    return ephemeral_server(port=free_port(0), extra_args=[*arguments, "--repl-diskless-sync-delay", "0"])
+
+
+def _is_up(client: redis.Redis, nodes: int) -> bool:
     state = bytes(client.execute_command("CLUSTER", "INFO"))
-    return b"cluster_state:ok" in state and len(client.execute_command("CLUSTER", "SLOTS")) == NODES
+    return (
+        b"cluster_state:ok" in state
+        and f"cluster_known_nodes:{nodes}".encode() in state
+        and len(client.execute_command("CLUSTER", "SLOTS")) == NODES
+    )
+
+
+def _follows(client: redis.Redis) -> bool:
+    found = client.info("replication")
+    return found["role"] == "slave" and found["master_link_status"] == "up"
 
 
 def _until(condition: Callable[[], bool]) -> None:
