@@ -65,7 +65,7 @@ FLOW_MUTANTS = (
     ("lib/links.lua", "if soft('SCARD', P .. 'parents:' .. child) == 0 then unblock", "if true then unblock", "the first parent is enough"),
     ("lib/links.lua", "if state ~= 'completed' and m[4] ~= 'run' then", "if state ~= 'completed' then", "on_failure='run' does not"),
     ("lib/links.lua", "elseif onfail ~= 'run' then\n", "elseif false then\n", "a parent that failed before counts as done"),
-    ("lib/batches.lua", "if is_stale(id, state) or soft('SREM', P .. 'pending:'", "if soft('SREM', P .. 'pending:'", "old news of a member"),
+    ("lib/batches.lua", "if is_stale(id, state) then return end\n  local shard", "local shard", "old news of a member"),
     ("lib/links.lua", "if is_stale(id, state) then return end", "", "old news of a parent"),
     ("lib/links.lua", "if redis.call('EXISTS', key) == 1 then WORK[#WORK + 1] = {'over'", "if false then WORK[#WORK + 1] = {'over'", "a chunk of the dependents is enough"),
     ("lib/batches.lua", "if state then WORK[#WORK + 1] = {'member', batch, id, state} end", "", "a batch waits for who ended before it was told"),
@@ -105,7 +105,7 @@ LIMIT_MUTANTS = (
     ("lib/admit.lua", "math.max(at - NOW + r.per, redis.call('PTTL', key))", "at - NOW + r.p", "a distant slot is forgotten"),
 )  # fmt: skip
 
-SHARDS = ("tests/property/test_shards_workflows.py",)
+SHARDS = ("tests/property/test_shards_cases.py", "tests/property/test_shards_workflows.py")
 SHARD_MUTANTS = (
     ("deliver.lua", "if is_after(ARGV[i], last) then", "if true then", "shards: a word is done twice"),
     ("deliver.lua", "if not do_work() then break end", "", "shards: a word overtakes what the one before it brings"),
@@ -121,6 +121,7 @@ SHARD_MUTANTS = (
     ("settle.lua", "send(shard, 'verify', ids, batch)", "local _ = ids", "shards: nobody asks after whom a client that died announced"),
     ("lib/batches.lua", "if abroad(batch) then work.stop(id, reason, stop, batch) else", "if false then else", "shards: a batch stops after it was restored"),
     ("lib/abroad.lua", "string.sub(how, 1, 1) == '+'", "false", "shards: a batch completes without a member"),
+    ("lib/batches.lua", "if is_stale(id, state) then return end\n  local shard", "local shard", "shards: a batch is told of an end before a replay"),
     ("lib/admit.lua", "if #members > 0 then send(away, 'join', batch_there, members) end", "", "shards: a batch does not hear of its members"),
     ("lib/admit.lua", "if #others_known > 0 then send(away, 'unexpect', batch_there, others_known, false) end", "", "shards: a batch waits for who was there before"),
 )  # fmt: skip

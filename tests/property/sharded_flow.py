@@ -4,11 +4,13 @@ twice, or by somebody who fell asleep over it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
 from rf_jobs.store import batch_calls, shard_calls
 from rf_jobs.store.batch_calls import NewBatch
+from rf_jobs.store.calls import Call
 from rf_jobs.store.keys import Shards, plain, relative
 from rf_jobs.store.options import Depends, Options
 from rf_jobs.store.shapes import Leased, Retention
@@ -17,6 +19,7 @@ from tests.property import snapshot
 from tests.property.flow import KEEP_ALL, Flow, Luck
 from tests.property.snapshot import Snapshot
 
+T = TypeVar("T")
 REFERENCES = ("parents", "dependents", "pending", "failed", "doomed", "undone")
 SHARDS = 4
 
@@ -32,6 +35,8 @@ class ShardedFlow(Flow):
         """Where groups and jobs are."""
         self.home = 0
         """Where the next group is to be."""
+        self.prompt = False
+        """Whether all that is said is carried at once, as by a client that lives."""
         self.asleep: list[Words] = []
         """What somebody has read, and not brought yet."""
 
@@ -42,6 +47,14 @@ class ShardedFlow(Flow):
             if not self.outbox():
                 return
         raise AssertionError("the outboxes never end")
+
+    def run(self, call: Call[T]) -> T:
+        reply = super().run(call)
+        while self.prompt and (all_words := self.store.run(shard_calls.outgoing(self.commands))):
+            for words in all_words:
+                last = super().run(shard_calls.deliver(self.commands, words))
+                self.store.run(shard_calls.delivered(words, last))
+        return reply
 
     # --- what is carried -----------------------------------------------------------------------------------------
 
@@ -113,7 +126,8 @@ class ShardedFlow(Flow):
             if shut:
                 return dict.fromkeys(range(len(ids)), ("batch", shut))
             if last:
-                asked.depends = Depends([relative(last[0], home, shard)], "cancel")
+                others = asked.depends.parents if asked.depends is not None else []
+                asked.depends = Depends([relative(last[0], home, shard), *others], "cancel")
                 asked.behind = False
             asked.batch = f"{home}|{group}"
         said = super().enqueue(ids, asked, queue, when)
@@ -121,6 +135,8 @@ class ShardedFlow(Flow):
         return said
 
     def new_batch(self, batch: str, outer: str = "", **fields: str) -> NewBatch:
+        if "last" in fields:  # it will be on queue a
+            fields["last"] = relative(fields["last"], self.shards.of("a"), self.home)
         made = super().new_batch(batch, "", **fields)
         self.homes[batch] = self.home
         if not outer:

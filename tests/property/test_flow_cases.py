@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from rf_jobs.store import batch_calls
+from rf_jobs.store import batch_calls, limit_calls
 from rf_jobs.store.options import Depends, Options
 from rf_jobs.words.states import State
 from tests.property.flow import KEEP_NONE, Flow, bounded
@@ -174,19 +174,21 @@ def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None
     flow.perform("bury", one)
     assert flow.states()[child] == "dead"
     flow.revive(child)
-    flow.client.hset("{rf}:holds", "class:job", "0")
+    flow.run(limit_calls.hold(flow.commands, "class:job", 0))
     left = flow.fetch(10)
     assert left == []
-    flow.client.delete("{rf}:holds")
+    for keys in flow.shards.keys:
+        flow.client.delete(keys.of("holds"))
     flow.run(flow.commands.cancel(two, "a", "no", flow.commands.retention))
     assert flow.states()[child] == "blocked"
     flow.client.flushall()
 
 
 def test_a_step_that_is_appended_may_wait_for_others_too(flow: Flow) -> None:
-    chain = flow.open(kind="chain")
-    first, other = flow.add(Options(batch=chain)), flow.add()
-    flow.client.hset(f"{{rf}}:batch:{chain}", "last", first)
+    first = flow.new_id()
+    chain = flow.open(kind="chain", last=first)
+    flow.enqueue([first], Options(batch=chain))
+    other = flow.add()
     flow.seal(chain)
     last = flow.add(Options(batch=chain, behind=True, depends=Depends([other], "cancel")))
     flow.perform("complete", first)
@@ -241,8 +243,7 @@ def test_a_step_whose_predecessor_is_over_and_gone(forgetful: Flow) -> None:
     forgetful.finish([job], "complete", b"41")
     two = forgetful.add(behind(one, batch=chain))
     forgetful.seal(chain)
-    inputs = forgetful.client.hgetall(f"{{rf}}:inputs:{two}")
-    assert inputs == {one.encode(): b"41"}
+    assert forgetful.store.run(batch_calls.inputs(forgetful.commands, two)) == {one: b"41"}
     assert forgetful.drain()[0] == two
     assert forgetful.batch(chain)["state"] == "completed"
     assert forgetful.batch(chain)["total"] == "2"

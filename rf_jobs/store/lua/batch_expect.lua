@@ -3,8 +3,12 @@
 -- Reply: {what the batch is that takes no more members, '' for nothing; for '1' behind which step each goes}
 local batch = ARGV[1]
 local shut = closed(batch)
-if shut then return {shut} end
 local key, expected, said = P .. 'batch:' .. batch, P .. 'expected:' .. batch, {''}
+if shut then
+  -- As in admit.lua: what is refused before all of it was there will be missing.
+  if shut ~= 'unknown' and soft('HEXISTS', key, 'sealed') == 0 then soft('HSET', key, 'abandoned', 1) end
+  return {shut}
+end
 -- `-` or `+`: whether the batch can do without it; and the step that it goes behind.
 local need = soft('HEXISTS', key, 'sealed') == 1 and '-' or '+'
 for i = 3, #ARGV do

@@ -84,9 +84,10 @@ end
 
 -- A member of a batch has ended.
 function work.member(batch, id, state)
+  if is_stale(id, state) then return end
   local shard, there = abroad(batch)
   if shard then return send(shard, 'member', there, id, state) end
-  if is_stale(id, state) or soft('SREM', P .. 'pending:' .. batch, id) == 0 then return end
+  if soft('SREM', P .. 'pending:' .. batch, id) == 0 then return end
   if state ~= 'completed' then
     local key = P .. 'batch:' .. batch
     soft('SADD', P .. 'failed:' .. batch, id)
@@ -98,15 +99,15 @@ end
 
 -- {'members', batch, ids}: members that are nothing else have completed.
 function work.members(batch, ids)
-  local shard, there = abroad(batch)
-  if shard then
-    for _, id in ipairs(ids) do remember_end(id, 'completed', '') end
-    return send(shard, 'members', there, ids)
-  end
   spent = spent + #ids - 1
   if from_outbox then
     for _, id in ipairs(ids) do work.over(id, 'completed', ' b' .. batch) end
     return
+  end
+  local shard, there = abroad(batch)
+  if shard then
+    for _, id in ipairs(ids) do remember_end(id, 'completed', '') end
+    return send(shard, 'members', there, ids)
   end
   if soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
     for _, id in ipairs(ids) do remember_end(id, 'completed', '') end
