@@ -100,7 +100,7 @@ def _is_up(client: redis.Redis, nodes: int) -> bool:
 
 def _follows(client: redis.Redis) -> bool:
     found = client.info("replication")
-    return found["role"] == "slave" and found["master_link_status"] == "up"
+    return bool(found["role"] == "slave" and found["master_link_status"] == "up")
 
 
 def _until(condition: Callable[[], bool]) -> None:
