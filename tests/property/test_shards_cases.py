@@ -118,18 +118,22 @@ def test_a_member_that_its_shard_refuses(flow: ShardedFlow, sealed: bool) -> Non
 
 
 def test_a_sleeper_brings_nothing_twice(slow: ShardedFlow) -> None:
+    """What he holds was true once."""
     parent = slow.add()
     child = slow.add(behind(parent), queue="b")
-    (words,) = slow.store.run(shard_calls.outgoing(slow.commands))
+    (asks,) = slow.store.run(shard_calls.outgoing(slow.commands))
     slow.carry()
     slow.perform("bury", parent)
+    (died,) = slow.store.run(shard_calls.outgoing(slow.commands))
     slow.settle()
     assert slow.states()[child] == "cancelled"
     slow.revive(parent)
-    slow.bring(words)
     slow.settle()
     assert slow.states()[child] == "blocked"
-    slow.bring(words)
+    for words in (asks, died):
+        slow.bring(words)
+        slow.settle()
+        assert slow.states()[child] == "blocked"
     slow.perform("complete", parent)
     slow.settle()
     assert slow.states()[child] == "ready"
