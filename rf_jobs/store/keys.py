@@ -199,7 +199,7 @@ def shards_of(jobs: JobsSettings) -> Shards:
     return Shards(jobs.namespace, jobs.shards, jobs.queue_shards)
 
 
-REF = re.compile(r"!?(?:[0-9]+\|)?(.*)", re.DOTALL)
+REF = re.compile(r"(?:[0-9]+\|)?(.*)", re.DOTALL)
 
 
 def plain(ref: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from deploy.files import ROOT, run, stale
 from deploy.generate import files
-from grafana.generate import DASHBOARDS
+from rf_jobs.telemetry.dashboards.every import DASHBOARDS
 from tests.support.programs import run as run_program
 
 Json = dict[str, Any]

@@ -11,11 +11,11 @@ import yaml
 
 from deploy import generate
 from deploy.files import ROOT, write
-from deploy.recording import RECORDED
 from deploy.rule_tests import Fired
 from deploy.settings import Settings
 from rf_jobs.telemetry.exposition import MetricsCollector, Reading, render
 from rf_jobs.telemetry.names import METRICS, Metric
+from rf_jobs.telemetry.rules.recording import RECORDED
 from tests.support.commands import check_command
 from tests.support.programs import run
 

@@ -155,6 +155,24 @@ def test_two_parents_elsewhere_fail_and_are_replayed(flow: ShardedFlow, first: i
     assert flow.states()[child] == "ready"
 
 
+def test_what_one_word_brings_is_done_before_the_next(slow: ShardedFlow) -> None:
+    """Its batch hears at once that a member died, and that it runs again."""
+    batch = slow.open()
+    one = slow.add(Options(batch=batch))
+    slow.home = 0
+    slow.seal(batch)
+    slow.settle()
+    child = slow.add(behind(batch), queue="b")
+    slow.settle()
+    slow.perform("bury", one)
+    slow.revive(one)
+    slow.settle()
+    assert slow.states()[child] == "blocked"
+    slow.perform("complete", one)
+    slow.settle()
+    assert slow.states()[child] == "ready"
+
+
 def test_a_parent_that_went_before_it_was_asked_counts_as_failed(slow: ShardedFlow) -> None:
     parent = slow.add()
     child = slow.add(behind(parent), queue="b")
@@ -178,19 +196,25 @@ def test_a_replay_is_told_before_the_end_that_was_left_in_the_outbox(flow: Shard
     assert flow.batch(batch)["state"] == "completed"
 
 
-def test_an_inner_batch_that_was_restored_is_not_stopped_any_more(flow: ShardedFlow) -> None:
-    outer = flow.open()
-    failing = flow.add(Options(batch=outer))
-    flow.home = 2
-    inner = flow.open(outer=outer)
-    members = [flow.add(Options(batch=inner)) for _ in range(4)]
-    flow.seal(inner, outer)
-    with bounded(1, 1):
-        flow.perform("bury", failing)
-    flow.revive(failing)
-    flow.settle()
-    assert {flow.states()[each] for each in members} == {"ready"}
-    assert "cancelled" not in flow.batch(inner)
+def test_an_inner_batch_that_was_restored_is_not_stopped_any_more(slow: ShardedFlow) -> None:
+    outer = slow.open()
+    failing = slow.add(Options(batch=outer))
+    slow.home = 2
+    inner = slow.open(outer=outer)
+    members = [slow.add(Options(batch=inner)) for _ in range(4)]
+    slow.seal(inner, outer)
+    slow.settle()
+    slow.perform("bury", failing)
+    slow.carry()
+    with bounded(0, 1):
+        slow.carry()  # what is too much is left to the outbox
+    slow.revive(failing)
+    slow.carry()
+    slow.carry()
+    assert "cancelled" not in slow.batch(inner)
+    slow.settle()
+    assert {slow.states()[each] for each in members} == {"ready"}
+    assert "cancelled" not in slow.batch(inner)
 
 
 def test_a_step_is_put_between_two_others_in_three_shards(flow: ShardedFlow) -> None:

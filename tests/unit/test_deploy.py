@@ -15,8 +15,9 @@ import yaml
 
 from deploy.files import ROOT
 from deploy.rules import configuration, shown_by_the_exporter
-from deploy.settings import JOB, WORKER_JOB, Settings
+from deploy.settings import WORKER_JOB, Settings
 from rf_jobs.telemetry.names import BUILD_INFO, METRICS
+from rf_jobs.telemetry.rules.objectives import JOB
 from rf_jobs.words.config_keys import VARIABLES
 from tests.support.programs import program
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.recording import RECORDED
 from rf_jobs.telemetry import names
 from rf_jobs.telemetry.names import BY_NAME, METRICS, Metric, metric_name
 from rf_jobs.telemetry.promql import metrics_in, renamed, unknown_in
+from rf_jobs.telemetry.rules.recording import RECORDED
 from rf_jobs.words.states import LEDGER_EVENTS, State
 
 ROOT = Path(__file__).resolve().parents[2]

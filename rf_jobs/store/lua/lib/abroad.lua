@@ -83,7 +83,6 @@ function heard.restore(child, by)
     WORK[#WORK + 1] = {'again', child}
     return
   end
-  swap_parent(child, '!' .. by, by)
   restore(child, by)
 end
 

@@ -9,7 +9,6 @@
 -- settle.lua. Each is safe to do twice: a parent leaves `parents:<child>` once, a member leaves `pending:<batch>` once.
 --
 -- A member, a batch, a parent or a child may be in another shard: then it goes by a reference, and what is to be done there is sent.
--- In `parents:<child>` a `!` before one from elsewhere says that it has failed: of those that are here, their state does.
 local STEPS, CHUNK = 2000, 500
 local admit_one -- admit.lua: dispatches one job
 local from_outbox = false -- whether what is done here was put on WORK by an earlier script
@@ -92,7 +91,6 @@ local function behind(id, parents, onfail)
   for _, parent in ipairs(parents) do
     local shard, there = abroad(parent)
     local state = not shard and (ended_as(parent) or not is_known(parent) and 'gone')
-    if string.sub(parent, 1, 1) == '!' then state = 'dead' end
     if shard then
       waits[#waits + 1] = parent
       send(shard, 'await', there, id)
@@ -136,7 +134,7 @@ end
 local function wait_for_replay(id, waits, failed)
   many('SADD', P .. 'parents:' .. id, waits)
   many('SADD', P .. 'parents:' .. id, failed)
-  undone_by(string.gsub(failed[1], '^!', '', 1), id)
+  undone_by(failed[1], id)
 end
 
 -- A job that holds a lock until it is done runs again: so does its lock, unless an equal job has it by now.
@@ -167,7 +165,7 @@ local function parent_over(child, parent, state, result)
   local m = meta_of(child, 'state', 'queue', 'class', 'onfail', 'due', 'undone')
   if not m[2] or m[1] ~= 'blocked' and not m[6] or soft('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
-    soft('SADD', P .. 'parents:' .. child, abroad(parent) and '!' .. parent or parent) -- should it be replayed
+    soft('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
     if m[6] or not take_waiting(m[2], child) then return end
     undone_by(parent, child)
     end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', id_of(parent) .. ' ' .. state)

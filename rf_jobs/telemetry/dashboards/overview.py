@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.model import Dashboard, Panel, Query
+from rf_jobs.telemetry.dashboards.model import Dashboard, Panel, Query
 
 _GOOD_TO_BAD = ((None, "green"), (1, "orange"), (100, "red"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deploy.settings import JOB, Settings
+from rf_jobs.telemetry.rules.objectives import JOB, Objectives
 from rf_jobs.telemetry.promql import renamed
 
 QUEUE = "{{ $labels.queue }}"
@@ -32,7 +32,7 @@ class Alert:
     window: str = ""
     """Tells rules of one name apart."""
 
-    def rule(self, settings: Settings) -> dict[str, Any]:
+    def rule(self, settings: Objectives) -> dict[str, Any]:
         rule: dict[str, Any] = {"alert": self.name, "expr": renamed(self.expr, settings.namespace)}
         if self.holds:
             rule["for"] = self.holds
@@ -49,7 +49,7 @@ class Alert:
         }
         return rule
 
-    def _dashboard(self, settings: Settings) -> str:
+    def _dashboard(self, settings: Objectives) -> str:
         url = f"{settings.grafana_url}/d/rfjobs-overview"
         if self.scope == "queue":
             url += "?var-cluster={{ $labels.cluster | urlquery }}&var-queue={{ $labels.queue | urlquery }}"
@@ -165,7 +165,7 @@ _WATCHDOG = Alert(
 )
 
 
-def alerts(settings: Settings) -> tuple[Alert, ...]:
+def alerts(settings: Objectives) -> tuple[Alert, ...]:
     """Every alert, with this installation's objectives."""
     burn = _burn(settings.error_budget)
     return (*burn, _STUCK, _AGE, _NO_WORKERS, _DEAD, _LEDGER, _STALE, _ABSENT, _WATCHDOG)
