@@ -12,6 +12,7 @@ from deploy import metrics_page, rule_tests, rules
 from deploy.files import run, yaml_text
 from deploy.settings import Settings
 from grafana.generate import files as grafana_files
+from rf_jobs.telemetry.rules import rule_file
 
 
 def files(namespace: str = "") -> dict[Path, str]:
@@ -20,7 +21,7 @@ def files(namespace: str = "") -> dict[Path, str]:
     folder = Path("deploy/prometheus")
     return {
         folder / "prometheus.yml": yaml_text(rules.configuration(settings), "deploy/rules.py"),
-        folder / "rules.yml": yaml_text(rules.rules(settings), "deploy/recording.py and deploy/alerts.py"),
+        folder / "rules.yml": yaml_text(rule_file.rules(settings), "rf_jobs/telemetry/rules/"),
         folder / "tests.yml": yaml_text(rule_tests.tests(settings), "deploy/rule_tests.py"),
         Path("docs/operations/metrics.md"): metrics_page.page(namespace),
         **grafana_files(namespace),

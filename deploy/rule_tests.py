@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote_plus
 
-from deploy.alerts import alerts
-from deploy.settings import JOB, Settings
+from deploy.settings import Settings
 from rf_jobs.telemetry.promql import recorded_name, renamed
+from rf_jobs.telemetry.rules.alerts import alerts
+from rf_jobs.telemetry.rules.objectives import JOB
 
 _PLACE = re.compile(r"\{\{\s*\$(value|labels\.(\w+))[^}]*?(urlquery)?\s*\}\}")
 

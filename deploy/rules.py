@@ -1,29 +1,12 @@
-"""Prometheus' configuration and rule file, as data."""
+"""Prometheus' configuration, as data."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from deploy.alerts import alerts
-from deploy.recording import ERROR_RATIOS, QUEUES
-from deploy.settings import JOB, WORKER_JOB, Settings
+from deploy.settings import WORKER_JOB, Settings
 from rf_jobs.telemetry.names import BUILD_INFO, measured_by, metric_name
-
-
-def rules(settings: Settings) -> dict[str, Any]:
-    """The rule file. The long windows are computed less often: they move slowly and read a lot."""
-    every = [alert.rule(settings) for alert in alerts(settings)]
-    return {
-        "groups": [
-            {"name": "rf-jobs-queues", "rules": [each.rule(settings.namespace) for each in QUEUES]},
-            {
-                "name": "rf-jobs-error-ratios",
-                "interval": "1m",
-                "rules": [each.rule(settings.namespace) for each in ERROR_RATIOS],
-            },
-            {"name": "rf-jobs-alerts", "rules": every},
-        ]
-    }
+from rf_jobs.telemetry.rules.objectives import JOB
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dashboards as code, and the JSON made from it. ``python -m grafana.generate`` writes ``dashboards/`` and ``provisioning/``.
+"""What Grafana is given: the dashboards' JSON, made from :mod:`rf_jobs.telemetry.dashboards`, and its provisioning.
 
-One module per dashboard, each with one ``DASHBOARD``; :mod:`grafana.generate` lists them.
+``python -m grafana.generate`` writes ``dashboards/`` and ``provisioning/``.
 """

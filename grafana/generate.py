@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from deploy.files import run, yaml_text
-from grafana import overview, provisioning
-from grafana.model import Dashboard
-
-DASHBOARDS: tuple[Dashboard, ...] = (overview.DASHBOARD,)
-"""Every dashboard; a new module adds its own here."""
+from grafana import provisioning
+from rf_jobs.telemetry.dashboards.every import DASHBOARDS, text_of
 
 
 def files(namespace: str = "") -> dict[Path, str]:
     """Paths within the project, and what belongs there."""
     folder = Path("grafana")
-    made = {
-        folder / "dashboards" / f"{dashboard.uid}.json": json.dumps(dashboard.json(namespace), indent=2) + "\n"
-        for dashboard in DASHBOARDS
-    }
+    made = {folder / "dashboards" / f"{dashboard.uid}.json": text_of(dashboard, namespace) for dashboard in DASHBOARDS}
     source = "grafana/provisioning.py"
     made[folder / "provisioning/datasources/rf-jobs.yaml"] = yaml_text(provisioning.datasources(), source)
     made[folder / "provisioning/dashboards/rf-jobs.yaml"] = yaml_text(provisioning.dashboards(), source)

@@ -6,7 +6,7 @@ own substitution of environment variables leaves alone.
 
 from __future__ import annotations
 
-from grafana.model import Json
+from rf_jobs.telemetry.dashboards.model import Json
 
 
 def datasources() -> Json:

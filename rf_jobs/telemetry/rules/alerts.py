@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rf_jobs.telemetry.rules.objectives import JOB, Objectives
 from rf_jobs.telemetry.promql import renamed
+from rf_jobs.telemetry.rules.objectives import JOB, Objectives
 
 QUEUE = "{{ $labels.queue }}"
 
