@@ -83,6 +83,7 @@ KEYS: tuple[Key, ...] = (
     Key("batch:<id>", "hash", "a batch or a chain: kind, name, state, total, created, sealed, finished, links, its callbacks until they are due (then, catch, finally: JSON), when each was fired, first_failed, cancelled (why), last (a chain's last step)", "batch_keep_seconds after its end"),
     Key("pending:<batch>", "set", "members that have not ended: jobs, and inner batches", "until they have"),
     Key("failed:<batch>", "set", "members that died, were cancelled or expired", "with the batch"),
+    Key("returning:<batch>", "set", "members in other shards that were told to run again, and have not answered", "until they have"),
     Key("doomed:<batch>", "set", "members of a cancelled batch that are still to be looked at", "a moment"),
     Key("batches", "zset", "ids of batches and chains by the time of their dispatch (ms)"),
     Key("batches:<which>", "zset", "`open`: those that are not over; `unsealed`: those whose dispatch is not complete; `expecting`: those that expect members from other shards"),

@@ -75,15 +75,22 @@ function heard.reopen(batch, id) work.reopen(here(id), ' b' .. batch) end
 function heard.doomed(id, reason, stop, batch) doom_one(id, reason, stop, here(batch)) end
 
 -- What ended because of another, which runs again, is to run again too.
-function heard.restore(child, by)
+function heard.restore(child, by, wants_answer)
+  local asker = by
   by = here(by)
   if redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
     soft('HDEL', P .. 'batch:' .. child, 'cancelled')
     redis.call('UNLINK', P .. 'doomed:' .. child)
     WORK[#WORK + 1] = {'again', child}
-    return
+  else
+    restore(child, by)
   end
-  restore(child, by)
+  if wants_answer then WORK[#WORK + 1] = {'answer', FROM, asker, child} end
+end
+
+-- A member that was told so has said what has become of it.
+function heard.answered(batch, id)
+  if soft('SREM', P .. 'returning:' .. batch, here(id)) == 1 then look_at(batch) end
 end
 
 -- A callback of a batch there.

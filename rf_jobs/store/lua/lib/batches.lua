@@ -63,7 +63,8 @@ end
 
 -- Whether a batch is done, and what follows.
 local function look_at(batch)
-  if soft('SCARD', P .. 'pending:' .. batch) > 0 or soft('HLEN', P .. 'expected:' .. batch) > 0 then return end
+  if soft('SCARD', P .. 'pending:' .. batch) > 0 or soft('HLEN', P .. 'expected:' .. batch) > 0
+    or soft('SCARD', P .. 'returning:' .. batch) > 0 then return end
   local key = P .. 'batch:' .. batch
   local b = soft('HMGET', key, 'sealed', 'finished', 'links', 'state', 'keep', 'lenient', 'stopped', 'abandoned', 'kind', 'created')
   if not b[1] or b[2] then return end
@@ -91,6 +92,7 @@ function work.member(batch, id, state)
   if state ~= 'completed' then
     local key = P .. 'batch:' .. batch
     soft('SADD', P .. 'failed:' .. batch, id)
+    if abroad(id) and soft('SISMEMBER', P .. 'returning:' .. batch, id) == 1 then return end
     if soft('HSETNX', key, 'first_failed', id) == 1 and soft('HEXISTS', key, 'stopped') == 0 then fire(batch, 'catch') end
     if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id_of(id) .. ' ' .. state, '0') end
   end
@@ -114,6 +116,9 @@ function work.members(batch, ids)
   end
   if many('SREM', P .. 'pending:' .. batch, ids) > 0 then look_at(batch) end
 end
+
+-- {'answer', shard, batch, id}: it was told to run again by its batch in another shard, which hears what has become of it first.
+function work.answer(shard, batch, id) send(shard, 'answered', batch, id) end
 
 -- Its batch waits for it again.
 function work.reopen(id, links)

@@ -261,7 +261,12 @@ function work.again(id)
   for _, child in ipairs(undone) do
     local shard, there = abroad(child)
     if shard then
-      send(shard, 'restore', there, id)
+      local is_batch = redis.call('EXISTS', P .. 'batch:' .. id) == 1
+      if is_batch then -- what is heard of it until it answers is old news
+        soft('SADD', P .. 'returning:' .. id, child)
+        redis.call('PEXPIRE', P .. 'returning:' .. id, 86400000)
+      end
+      send(shard, 'restore', there, id, is_batch)
     elseif redis.call('EXISTS', P .. 'batch:' .. child) == 1 then
       soft('HDEL', P .. 'batch:' .. child, 'cancelled')
       WORK[#WORK + 1] = {'again', child}
