@@ -33,15 +33,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    for line in table_lines(columns, rows, right=right):
+        click.echo(line)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> list[str]:
+    """A plain table, its head first. The cells must be clean."""
     widths = [
         max(len(column), *(len(row[at]) for row in rows)) if rows else len(column) for at, column in enumerate(columns)
     ]
-    for row in [list(columns), *rows]:
-        cells = [
+    return [
+        "  ".join(
             cell.rjust(width) if column in right else cell.ljust(width)
             for cell, width, column in zip(row, widths, columns, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())
+        ).rstrip()
+        for row in [list(columns), *rows]
+    ]
 
 
 def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:

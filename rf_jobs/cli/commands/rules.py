@@ -45,13 +45,14 @@ def export_rules(
     from rf_jobs.telemetry.rules.rule_file import rules as rules_for  # noqa: PLC0415
     from rf_jobs.telemetry.rules.yaml_text import yaml_text  # noqa: PLC0415
 
-    given = {
-        "success_objective": success_objective,
-        "grafana_url": _address("--grafana-url", grafana_url),
-        "runbook_url": _address("--runbook-url", runbook_url),
-    }
-    namespace = session.settings.telemetry.metric_namespace
-    made = rules_for(Objectives(namespace=namespace, **{name: value for name, value in given.items() if value}))
+    made = rules_for(
+        Objectives(
+            namespace=session.settings.telemetry.metric_namespace,
+            success_objective=success_objective or Objectives.success_objective,
+            grafana_url=_address("--grafana-url", grafana_url) or Objectives.grafana_url,
+            runbook_url=_address("--runbook-url", runbook_url) or Objectives.runbook_url,
+        )
+    )
     if out is None and session.json:
         output.document(made)
         return

@@ -57,7 +57,7 @@ def _advice(found: Tracks, settings: TelemetrySettings) -> str:
         )
     if not found.recorded:
         return (
-            "no span of it was recorded: it belongs to the traces that are left out. Failures are recorded always, of the rest a"
+            "no span of it has been recorded: it belongs to the traces that are left out. Failures are recorded always, of the rest a"
             f" share: sample_ratio in [jobs.telemetry] (here {settings.sample_ratio:g}); 1 records all"
         )
     return ""
@@ -76,7 +76,7 @@ def _lines(found: Tracks) -> Iterator[str]:
     for at, track in enumerate(found.attempts):
         last = at == len(found.attempts) - 1
         yield f"{'└─' if last else '├─'} attempt {track.attempt}, started {when(track.started_at)}: {_outcome(track)}"
-        yield f"{'  ' if last else '│ '}   {_spot(track.span, _why_none(track))}{_place(found.dispatch, track)}"
+        yield f"{'  ' if last else '│ '}   {_spot(track.span, _why_none(found, track))}{_place(found.dispatch, track)}"
     if not found.attempts:
         yield "└─ no attempt yet"
     yield ""
@@ -102,10 +102,12 @@ def _place(dispatch: Spot | None, track: Track) -> str:
     return ", a trace of its own"
 
 
-def _why_none(track: Track) -> str:
-    return (
-        "nothing is known of its span; it is not kept for this outcome" if track.outcome == "snoozed" else "not traced"
-    )
+def _why_none(found: Tracks, track: Track) -> str:
+    if not found.traced:
+        return "not traced"
+    if track.outcome == "snoozed":
+        return "the ids of its span are not kept"
+    return "no span of it is known: it was left out, or its worker had tracing off"
 
 
 def _outcome(track: Track) -> str:
