@@ -184,6 +184,17 @@ def test_a_replayed_dependent_does_not_listen_to_its_parents(flow: Flow) -> None
     flow.client.flushall()
 
 
+def test_a_child_that_came_after_its_parent_had_died_runs_after_the_replay(flow: Flow) -> None:
+    parent = flow.add()
+    flow.perform("bury", parent)
+    child = flow.add(behind(parent))
+    assert flow.states()[child] == "cancelled"
+    flow.revive(parent)
+    assert flow.states()[child] == "blocked"
+    flow.perform("complete", parent)
+    assert flow.states()[child] == "ready"
+
+
 def test_a_step_that_is_appended_may_wait_for_others_too(flow: Flow) -> None:
     first = flow.new_id()
     chain = flow.open(kind="chain", last=first)

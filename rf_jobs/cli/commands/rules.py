@@ -12,7 +12,7 @@ from rf_jobs.cli.options import common, setting_option
 from rf_jobs.cli.session import Session
 from rf_jobs.words.errors import InvalidOption
 
-_URL = re.compile(r"https?://[^\s{}\"'\\]+\Z")
+_URL = re.compile(r"https?://[^\s{}\"\\]+\Z")
 HEAD = "# Made by `rf-jobs rules export`; make it again where something is to be different.\n"
 
 

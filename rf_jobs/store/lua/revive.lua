@@ -13,8 +13,8 @@ for i = 10, #ARGV do
     if links then
       relock(ARGV[i], links)
       WORK[#WORK + 1] = {'reopen', ARGV[i], links}
-      run_again(ARGV[i])
     end
+    run_again(ARGV[i])
     done[#done + 1] = ARGV[i]
   end
 end
