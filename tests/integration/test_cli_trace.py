@@ -156,7 +156,9 @@ def test_an_attempt_that_was_lost_with_its_worker(cli: Cli) -> None:
     lost, runs = told["attempts"]
     assert (lost["outcome"], lost["derived"], lost["span"]["recorded"]) == ("reclaimed", True, False)
     assert At(int(lost["span"]["trace_id"], 16), int(lost["span"]["span_id"], 16)) == linked(reclaim)["lost_attempt"]
-    assert (runs["outcome"], runs["attempt"], runs["span"]) == ("completed", 2, spot(process))
+    assert (runs["outcome"], runs["attempt"], runs["span"]) == ("completed", 1, spot(process)), (
+        "a crash costs no attempt"
+    )
 
 
 def test_jobs_of_a_batch_share_a_conversation(cli: Cli) -> None:
