@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from rf_jobs.client.dispatching import NEW, Coalescer, Preparer, Said
+from rf_jobs.client.dispatching import NEW, Preparer, Said
 from rf_jobs.client.offload import Offload, digest_of
 from rf_jobs.client.pending import Choices
-from rf_jobs.client.placing import Placer, Refused, send_in_waves
+from rf_jobs.client.placing import Placer
 from rf_jobs.core.lifecycle import Lifecycle
 from rf_jobs.core.transitions import Dispatching, rejected
 from rf_jobs.model import envelope
@@ -33,19 +33,14 @@ class Dispatcher:
         self._offload = offload if offload.above is not None else None
         self._preparer = preparer
         self._middleware = middleware
-        self._placer = placer if placer.is_needed else None
-        self.coalescer = Coalescer(lifecycle)
+        self._placer = placer
 
     async def send(self, job: Job, choices: Choices) -> UUID:
         """Dispatch one."""
         item = self._preparer.prepare(job, choices)
         if self._offload is not None:
             (item,) = await self._store_large([item], self._offload)
-        if self._placer is None:
-            said = await self.coalescer.send(item)
-        else:
-            (item,), refused = await self._place([item], self._placer)
-            said = refused[0] if refused else await self.coalescer.send(item)
+        said = await self._placer.send(item)
         if said == NEW:
             return item.id
         if said[0] == "known" and choices.id is not None:
@@ -62,28 +57,13 @@ class Dispatcher:
                 items = await self._store_large(items, self._offload)
             given = [item for item, (_, choices) in zip(items, asked, strict=True) if choices.id is not None]
             self._refuse(await self._taken(given))
-            said = await self._send_all(items)
+            said = await self._placer.send_all(items)
             known = {item.id for item, (code, _) in zip(items, said, strict=True) if code == "known"}
             self._admit(items, await self._taken([item for item in given if item.id in known]))
             return _all_settled(items, [choices for _, choices in asked], said)
 
         result: list[UUID] = await self._middleware.batch(len(asked), send)
         return result
-
-    async def _send_all(self, items: Sequence[Dispatching]) -> list[Said]:
-        if self._placer is None:
-            return await self.coalescer.send_all(items)
-        placed, refused = await self._place(items, self._placer)
-        return await send_in_waves(self.coalescer, placed, refused)
-
-    async def _place(self, items: Sequence[Dispatching], placer: Placer) -> tuple[list[Dispatching], Refused]:
-        try:
-            placed, refused = await placer.place(items)
-        except RfJobsError as error:
-            self._rejected(items, type(error).__name__)
-            raise
-        self._rejected([items[at] for at in refused], BatchClosed.__name__)
-        return placed, refused
 
     async def _store_large(self, items: list[Dispatching], offload: Offload) -> list[Dispatching]:
         try:

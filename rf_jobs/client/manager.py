@@ -13,7 +13,7 @@ from rf_jobs.client.configured import middleware_of
 from rf_jobs.client.consumer import Consumer, LeasedJob
 from rf_jobs.client.deadletters import DeadLetters
 from rf_jobs.client.dispatcher import Dispatcher
-from rf_jobs.client.dispatching import Preparer
+from rf_jobs.client.dispatching import Coalescer, Preparer
 from rf_jobs.client.extra import digest_for
 from rf_jobs.client.handle import JobHandle
 from rf_jobs.client.limits import Limits
@@ -109,13 +109,13 @@ class QueueManager(Steering):
             jobs.default_queue, jobs.max_payload_bytes, self.middleware, self.bus, self.protection,
             offloads=self.offload.above is not None,
         )  # fmt: skip
-        self.placer = Placer(self.store)
+        self.placer = Placer(self.lifecycle, Coalescer(self.lifecycle))
         self._dispatcher = Dispatcher(self.lifecycle, self._preparer, self.middleware, self.offload, self.placer)
         self._waiter = Waiter(self.store, self.inspector)
         self._watcher = Watcher(self.store, self.inspector)
         keep_ms = round(jobs.batch_keep_seconds * 1000)
         self._groups = GroupSender(
-            self.lifecycle, self._preparer, self.middleware, self._dispatcher.coalescer, keep_ms, self.offload, self.placer
+            self.lifecycle, self._preparer, self.middleware, keep_ms, self.offload, self.placer
         )  # fmt: skip
         self.limits = Limits(self.store)
         self._dead = DeadLetters(self.lifecycle, self.inspector)

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from rf_jobs.client.dispatching import Coalescer, Said
-from rf_jobs.core.transitions import Dispatching
+from rf_jobs.core.lifecycle import Lifecycle
+from rf_jobs.core.transitions import Dispatching, rejected
 from rf_jobs.store import batch_calls, options, shard_calls
 from rf_jobs.store.keys import plain, relative
 from rf_jobs.store.options import Options
-from rf_jobs.store.redis import AsyncStore
 from rf_jobs.store.shapes import Draft
-from rf_jobs.words.errors import InvalidOption
+from rf_jobs.words.errors import BatchClosed, InvalidOption, RfJobsError
 
 Homes = Mapping[str, int]
 """In which shards jobs and batches are, by their ids."""
@@ -27,17 +27,56 @@ Refused = dict[int, Said]
 
 
 class Placer:
-    """Places dispatches for one manager."""
+    """Places dispatches for one manager, and sends them."""
 
-    def __init__(self, store: AsyncStore) -> None:
-        self._store = store
-        self._shards = store.shards
+    def __init__(self, lifecycle: Lifecycle, coalescer: Coalescer) -> None:
+        self._bus = lifecycle.bus
+        self._store = lifecycle.store
+        self._shards = lifecycle.store.shards
+        self._coalescer = coalescer
         self._claimed: dict[str, int] = {}
 
     @property
     def is_needed(self) -> bool:
         """Whether there are several shards."""
         return len(self._shards) > 1
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    async def send(self, item: Dispatching) -> Said:
+        """Send one; answers with what is to be said of it. Raises as ``place`` does."""
+        if not self.is_needed:
+            return await self._coalescer.send(item)
+        (placed,), refused = await self._placed([item])
+        return refused[0] if refused else await self._coalescer.send(placed)
+
+    async def send_all(self, items: Sequence[Dispatching], known: Homes | None = None) -> list[Said]:
+        """Send many; answers with what is to be said of each. Raises as ``place`` does."""
+        if not self.is_needed:
+            return await self._coalescer.send_all(items)
+        placed, refused = await self._placed(items, known)
+        all_said = dict(refused)
+        for wave in _waves(placed, refused):
+            said = await self._coalescer.send_all([placed[at] for at in wave])
+            all_said.update(zip(wave, said, strict=True))
+        return [all_said[at] for at in range(len(items))]
+
+    async def _placed(
+        self, items: Sequence[Dispatching], known: Homes | None = None
+    ) -> tuple[list[Dispatching], Refused]:
+        try:
+            placed, refused = await self.place(items, known)
+        except RfJobsError as error:
+            self._reject(items, type(error).__name__)
+            raise
+        self._reject([items[at] for at in refused], BatchClosed.__name__)
+        return placed, refused
+
+    def _reject(self, items: Sequence[Dispatching], error: str) -> None:
+        for item in items:
+            self._bus.emit(rejected(item.event, error))
+
+    # --- where -----------------------------------------------------------------------------------------------------
 
     async def find(self, ids: Sequence[str]) -> dict[str, int]:
         """Where those of these jobs and batches are that are known. Raises ``BackendError``."""
@@ -122,8 +161,9 @@ class Placer:
                 raise InvalidOption(_elsewhere(what, self._claimed[what], queue, shard))
 
 
-async def send_in_waves(coalescer: Coalescer, items: Sequence[Dispatching], refused: Mapping[int, Said]) -> list[Said]:
-    """Send placed dispatches: what waits for a job in another shard after that one, so that it is there when it is asked for."""
+def _waves(items: Sequence[Dispatching], refused: Refused) -> list[list[int]]:
+    """Positions, in the order in which they are to be sent: what waits for a job in another shard after that one, so that it is
+    there when it is asked for."""
     waves: list[list[int]] = []
     wave_of: dict[str, int] = {}
     for at, item in enumerate(items):
@@ -136,10 +176,7 @@ async def send_in_waves(coalescer: Coalescer, items: Sequence[Dispatching], refu
         while len(waves) <= mine:
             waves.append([])
         waves[mine].append(at)
-    all_said = dict(refused)
-    for wave in waves:
-        all_said.update(zip(wave, await coalescer.send_all([items[at] for at in wave]), strict=True))
-    return [all_said[at] for at in range(len(items))]
+    return waves
 
 
 def _elsewhere(what: str, home: int, queue: str, shard: int) -> str:

@@ -68,14 +68,14 @@ async def test_an_id_taken_at_the_last_moment_does_not_lose_the_others(
     manager: QueueManager, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = uuid4()
-    send_all = manager._dispatcher.coalescer.send_all
+    send_all = manager.placer.send_all
 
     async def taken_first(items: Any) -> Any:
         async with QueueManager(redis_url) as other:
             await add(other, 9).with_id(mine)
         return await send_all(items)
 
-    monkeypatch.setattr(manager._dispatcher.coalescer, "send_all", taken_first)
+    monkeypatch.setattr(manager.placer, "send_all", taken_first)
     with pytest.raises(DuplicateJob) as caught:
         await manager.dispatch_many([add(manager, 1), add(manager, 2).with_id(mine), add(manager, 3)])
     assert await manager.size(QUEUE) == 3

@@ -44,7 +44,7 @@ async def test_a_dispatch_that_died_in_the_middle_is_not_doubled(manager: QueueM
     plan = plan_of(made())
     await manager.store.run(batch_calls.open_batches([manager._groups.opened(planned) for planned in plan.groups]))
     items = [manager.prepare(job, choices) for job, choices in plan.jobs[:6]]
-    await manager._dispatcher.coalescer.send_all(items)  # here its process dies
+    await manager.placer.send_all(items)  # here its process dies
     await made().dispatch(manager)
     progress = await manager.batch(batch_id).progress()
     assert (progress.total, progress.pending, await manager.size(QUEUE)) == (10, 10, 10)

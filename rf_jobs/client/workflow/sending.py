@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 
 from rf_jobs.client.dispatcher import unknown_parent
-from rf_jobs.client.dispatching import Coalescer, Preparer, Said
+from rf_jobs.client.dispatching import Preparer, Said
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.pending import Choices, Pending
-from rf_jobs.client.placing import Placer, send_in_waves
+from rf_jobs.client.placing import Placer
 from rf_jobs.client.workflow.groups import Group, Member
 from rf_jobs.client.workflow.plan import Place, Plan, PlannedGroup, plan_members, plan_of
 from rf_jobs.core import transitions
@@ -33,13 +33,12 @@ class GroupSender:
     """Sends groups for one manager."""
 
     def __init__(
-        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, coalescer: Coalescer, keep_ms: int,
-        offload: Offload, placer: Placer,
+        self, lifecycle: Lifecycle, preparer: Preparer, middleware: MiddlewareStack, keep_ms: int, offload: Offload,
+        placer: Placer,
     ) -> None:  # fmt: skip
         self._lifecycle = lifecycle
         self._preparer = preparer
         self._middleware = middleware
-        self._coalescer = coalescer
         self._keep_ms = keep_ms
         self._offload = offload
         self._placer = placer
@@ -76,10 +75,7 @@ class GroupSender:
                 if state not in ("", "known"):
                     raise _closed(batches[0].id if state == "abandoned" else plain(batches[0].outer), state)
             items = await self._offload.store_large(items)
-            if self._placer.is_needed:
-                said = await send_in_waves(self._coalescer, *await self._placer.place(items, homes))
-            else:
-                said = await self._coalescer.send_all(items)
+            said = await self._placer.send_all(items, homes)
             if opened:
                 await self._lifecycle.apply(transitions.seal(store.commands, opened[::-1]))
             return said
