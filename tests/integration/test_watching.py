@@ -184,8 +184,17 @@ async def test_the_connection_may_be_lost(
 
 async def test_many_watchers_of_one_job_share_a_connection(manager: QueueManager, tmp_path: Path) -> None:
     job_id = await manager.dispatch(Waits(folder=str(tmp_path)))
-    (tmp_path / "go").touch()
-    watchers = [asyncio.create_task(all_of(manager, job_id)) for _ in range(20)]
+    lives: list[list[JobUpdate]] = [[] for _ in range(20)]
+
+    async def follow(life: list[JobUpdate]) -> None:
+        async with asyncio.timeout(20):
+            async for update in manager.watch(job_id):
+                life.append(update)  # noqa: PERF401 (it is looked at meanwhile)
+
+    async def all_saw(state: str) -> bool:
+        return all(any(isinstance(one, StateChanged) and one.state == state for one in life) for life in lives)
+
+    watchers = [asyncio.create_task(follow(life)) for life in lives]
 
     async def listening() -> bool:
         counts = await manager.store.client.execute_command(
@@ -198,8 +207,11 @@ async def test_many_watchers_of_one_job_share_a_connection(manager: QueueManager
     assert await manager.store.client.execute_command("PUBSUB", "CHANNELS") == [
         manager.store.keys.of("live", str(job_id)).encode()
     ]
+    await until(lambda: all_saw("ready"), "all watch")
     async with WorkerPool(CONFIG, manager):
-        lives = await asyncio.gather(*watchers)
+        await until(lambda: all_saw("running"), "all saw it start")  # or they may be told only its end
+        (tmp_path / "go").touch()
+        await asyncio.gather(*watchers)
     assert {tuple(told(life)) for life in lives} == {(("ready", 0), ("running", 1), ("completed", 1))}
 
 
