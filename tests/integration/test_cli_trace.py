@@ -165,9 +165,9 @@ def test_jobs_of_a_batch_share_a_conversation(cli: Cli) -> None:
     async def send() -> tuple[str, str, Lab]:
         async with lab(cli.url) as it:
             batch = await it.manager.send_group(Batch([Traced(), Traced()]))
-            await it.until(ev.BatchFinished)
-            (first, *_) = it.events(ev.JobCompleted)
-            return str(batch), str(getattr(first, "job_id", "")), it
+            first: ev.JobCompleted = await it.until(ev.JobCompleted)
+            await it.many("process traced", 2)
+            return str(batch), first.job_id, it
 
     batch, job_id, it = asyncio.run(send())
     told = cli.json(job_id)
@@ -222,6 +222,15 @@ def test_a_damaged_envelope_hides_no_attempt(cli: Cli) -> None:
     told = cli.json(job_id, "--sample-ratio", "1")
     assert told["dispatch"] is None
     assert told["attempts"][0]["span"] == spot(of(it, job_id, "process")[0])
+
+
+def test_an_attempt_whose_error_is_gone_is_known_as_the_one_before(cli: Cli) -> None:
+    job_id, it = done(ran(cli.url, "fail once"))
+    with redis.Redis.from_url(cli.url) as raw:
+        assert raw.delete(*raw.keys(f"*errors:{job_id}")) == 1
+    told = cli.json(job_id, "--sample-ratio", "1")
+    assert [a["span"] for a in told["attempts"]] == [spot(span) for span in of(it, job_id, "process")]
+    assert [a["error"] for a in told["attempts"]] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def top(session: Session, once: bool, interval: float) -> None:
 
     Rates are what the ledger counted between two looks: `in` jobs dispatched, `done` jobs completed, `failed` attempts that
     failed or asked for another try. At a terminal the page is drawn anew until `q` or Ctrl-C; elsewhere, and with --once, it
-    is shown once. With --json it is an object a line, a line for each look. However it is ended, it exits with 0.
+    is shown once. With --json it is an object a line, a line for each look. `q`, Ctrl-C and SIGTERM end it with exit code 0.
     """
     if interval < SHORTEST_SECONDS:
         raise InvalidOption(f"--interval is {interval:g} s; give {SHORTEST_SECONDS:g} s or more")
