@@ -189,6 +189,12 @@ class Reads:
             lambda answers: sorted(line for answer in answers for line in answer),
         )
 
+    def skipped_count(self) -> Call[int]:
+        """How many of them are kept."""
+        return self.everywhere(
+            lambda keys, number: Call("read", ("LLEN", keys.of("outbox", "skipped")), int, shard=number), sum
+        )
+
     def listed(
         self, family: str, which: str, offset: int, limit: int, *, newest_first: bool = False
     ) -> Call[list[str]]:

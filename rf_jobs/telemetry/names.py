@@ -262,7 +262,7 @@ SCHEDULE_MISSED = Metric(
     ("schedule",), "ticks", "exporter",
 )  # fmt: skip
 
-# ---------------------------------------------------------------- batches, chains, limits
+# ---------------------------------------------------------------- batches, chains, consequences, limits
 
 BATCHES_OPEN = Metric(
     "rf_batches_open", "gauge", "Batches and chains that are not over.", (), "batches", "exporter"
@@ -278,6 +278,16 @@ WORKFLOWS_FINISHED = Metric(
 WORKFLOW_DURATION = Metric(
     "rf_workflow_duration_seconds", "histogram", "From dispatch to the end of a batch or chain.",
     ("kind",), "seconds", "worker", WAIT, values={"kind": WORKFLOW_KINDS},
+)  # fmt: skip
+CONSEQUENCES_UNSETTLED = Metric(
+    "rf_consequences_unsettled", "gauge",
+    "Consequences of what happened to jobs, for others, that are still to be drawn: 0, but for moments.",
+    (), "consequences", "exporter",
+)  # fmt: skip
+CONSEQUENCES_SKIPPED = Metric(
+    "rf_consequences_skipped", "gauge",
+    "Consequences that could not be drawn and wait for somebody to look at them; up to a thousand of each shard.",
+    (), "consequences", "exporter",
 )  # fmt: skip
 THROTTLED = Metric(
     "rf_rate_limit_throttled_total", "counter", "Jobs that a limit, or a pause of their class or tag, kept from starting.",

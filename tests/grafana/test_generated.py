@@ -59,6 +59,11 @@ def faults(dashboard: Json, folder: Path) -> list[str]:
     found += [f"data source {uid}" for uid in set(re.findall(r'"uid": "([^"]+)"', uids(dashboard))) - known]
     queries: dict[str, str] = {}
     for panel in panels:
+        if panel["type"] == "row":
+            found += (
+                [] if panel["title"] and panel["panels"] == [] and not panel["collapsed"] else [f"row {panel['title']}"]
+            )
+            continue
         targets: list[Json] = panel.get("targets", [])
         refs = [target.get("refId") for target in targets]
         if not targets or not all(refs) or len(set(refs)) != len(refs):
@@ -78,7 +83,7 @@ def faults(dashboard: Json, folder: Path) -> list[str]:
 
 
 def uids(dashboard: Json) -> str:
-    sources = [panel.get("datasource") for panel in dashboard["panels"]]
+    sources = [panel.get("datasource") for panel in dashboard["panels"] if panel["type"] != "row"]
     sources += [target.get("datasource") for panel in dashboard["panels"] for target in panel.get("targets", [])]
     sources += [annotation.get("datasource") for annotation in dashboard["annotations"]["list"]]
     return json.dumps(sources)
@@ -153,6 +158,10 @@ def _null_options(dashboard: Json) -> None:
     dashboard["panels"][0]["options"] = None
 
 
+def _folded_row(dashboard: Json) -> None:
+    next(p for p in dashboard["panels"] if p["type"] == "row")["collapsed"] = True
+
+
 def _no_current(dashboard: Json) -> None:
     dashboard["templating"]["list"][1]["current"] = {}
 
@@ -162,7 +171,7 @@ def _no_current(dashboard: Json) -> None:
     [
         (_unset_ref, "refIds"), (_same_ids, "panel ids"), (_overlapping, "over"), (_unknown_source, "data source nowhere"),
         (_bad_promql, "could not parse"), (_unknown_variable, "variable que"), (_no_exemplars, "exemplars"),
-        (_null_options, "options"), (_no_current, "current of cluster"),
+        (_null_options, "options"), (_no_current, "current of cluster"), (_folded_row, "row Schedules"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )  # fmt: skip
@@ -178,11 +187,29 @@ def test_the_overview_has_its_panels_symptoms_first() -> None:
         "Jobs finished / s", "Failure ratio", "Oldest ready job", "Ready now", "Dead letters", "Worker utilization",
         "Error budget left (30d)", "Ledger imbalance", "Dispatched vs finished", "Depth by state",
         "Queue wait p50/p95/p99", "Run time p50/p95/p99", "Queues", "Worst job classes by failures",
+        "Schedules", "Schedulers alive", "Schedules", "Next run overdue", "Ticks missed", "Ticks by result",
+        "Lag of ticks p50/p95/p99", "Next runs",
+        "Parked jobs, batches and chains", "Parked jobs", "Refused or not opened", "Open batches and chains",
+        "Their members to come", "Consequences to be drawn", "Could not be drawn", "Parked jobs by queue",
+        "Open batches and chains, and their members", "Consequences",
     ]  # fmt: skip
     assert [variable["name"] for variable in overview["templating"]["list"]] == ["datasource", "cluster", "queue"]
     assert overview["annotations"]["list"][0]["name"] == "Firing alerts"
     assert overview["links"][0] == {**overview["links"][0], "asDropdown": True, "includeVars": True, "keepTime": True}
     assert overview["tags"] == overview["links"][0]["tags"]
+
+
+def test_rows_begin_at_the_left_under_what_is_above_them() -> None:
+    overview = load(ROOT / "grafana/dashboards/rfjobs-overview.json")
+    rows = [panel for panel in overview["panels"] if panel["type"] == "row"]
+    assert [row["title"] for row in rows] == ["Schedules", "Parked jobs, batches and chains"]
+    for row in rows:
+        place = row["gridPos"]
+        above = [panel["gridPos"] for panel in overview["panels"] if panel["id"] < row["id"]]
+        below = [panel["gridPos"] for panel in overview["panels"] if panel["id"] > row["id"]]
+        assert (place["x"], place["w"], place["h"]) == (0, GRID, 1)
+        assert place["y"] == max(each["y"] + each["h"] for each in above)
+        assert min(each["y"] for each in below) == place["y"] + 1
 
 
 def test_data_sources_refer_to_each_other_by_uids_that_exist() -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from deploy import generate
 from deploy.files import ROOT, write
-from deploy.rule_tests import Fired
+from deploy.rule_case import Fired
 from deploy.settings import Settings
 from rf_jobs.telemetry.exposition import MetricsCollector, Reading, render
 from rf_jobs.telemetry.names import METRICS, Metric

@@ -348,3 +348,30 @@ async def test_draining_follows_what_is_carried(manager: QueueManager) -> None:
     await drain(manager)
     assert (await chain.progress()).pending == 0
     assert seen == ["a", ("previous", "a")]
+
+
+async def test_a_batch_whose_member_fails_before_all_of_it_is_sent_ends_as_failed(manager: QueueManager) -> None:
+    """Its steps elsewhere are sent after the first ones, which may be faster."""
+    chain = Chain([manager.dispatch_to(Note(what="step"), queue) for queue in ("one", "two", "three", "one")])
+    batch = Batch([manager.dispatch_to(Breaks(), "two"), chain]).catch(manager.dispatch_to(Note(what="catch"), "two"))
+    send_all, sent = manager.placer._coalescer.send_all, 0
+
+    async def slowly(items: Any) -> Any:
+        nonlocal sent
+        sent += 1
+        said = await send_all(items)
+        if sent == 1:
+            await until(lambda: _dead(manager, "two"), "it died")
+        return said
+
+    manager.placer._coalescer.send_all = slowly  # type: ignore[method-assign]
+    async with WorkerPool(CONFIG, manager):
+        await batch.dispatch(manager)
+        assert sent > 1
+        assert await batch.wait(10) == "failed"
+        await until(lambda: _ran(2), "it has been told")
+    assert sorted(str(each) for each in seen)[:2] == ["breaks", "catch"]
+
+
+async def _dead(manager: QueueManager, queue: str) -> bool:
+    return (await manager.queue(queue)).counts["dead"] == 1

@@ -120,7 +120,7 @@ def _panel_queries() -> list[tuple[str, str]]:
     for path in sorted((ROOT / "grafana/dashboards").glob("*.json")):
         dashboard: dict[str, Any] = json.loads(path.read_text())
         for panel in dashboard["panels"]:
-            found += [(f"{path.stem}: {panel['title']}", target["expr"]) for target in panel["targets"]]
+            found += [(f"{path.stem}: {panel['title']}", target["expr"]) for target in panel.get("targets", ())]
     return found
 
 

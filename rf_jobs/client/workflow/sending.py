@@ -48,7 +48,8 @@ class GroupSender:
         for code, detail in await self._send(plan_of(group)):
             if code == "no_parent":
                 raise unknown_parent(detail, "what waits for it is missing, and the group ends as failed")
-            if code == "batch":
+            # A member that failed, or somebody, may have cancelled it before all of it was sent: so it ends, and says so itself.
+            if code == "batch" and detail != "cancelled":
                 raise _closed(str(group.id), detail)
         return group.id
 

@@ -1,7 +1,7 @@
 """What a dashboard is made of, and how it becomes Grafana's JSON.
 
 ``$Q`` in a query stands for the cluster and queue matchers, ``$C`` for the cluster matcher alone, ``$I`` for Grafana's
-rate interval. Panels flow from left to right in the order given, 24 columns to a row: symptoms first.
+rate interval. Panels flow from left to right in the order given, 24 columns to a row: symptoms first. A ``Row`` is a heading.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ class Query:
         return renamed(expr, namespace)
 
 
+def quantiles(histogram: str, among: str = "$Q") -> tuple[Query, ...]:
+    """Its median, and what the slowest in twenty and in a hundred take."""
+    return tuple(
+        Query(f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{{{among}}}[$I])))", f"p{q * 100:g}")
+        for q in (0.5, 0.95, 0.99)
+    )
+
+
 @dataclass(frozen=True)
 class Panel:
     """A rectangle with a title, a unit, its queries and a sentence on how to read it."""
@@ -58,13 +66,20 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Row:
+    """A heading over the panels that follow, which can be folded away with them."""
+
+    title: str
+
+
+@dataclass(frozen=True)
 class Dashboard:
     """A dashboard; ``uid`` is also the name of its file."""
 
     uid: str
     title: str
     describes: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel | Row, ...]
     job_class: bool = False
     """Whether it offers the variable ``job_class`` too."""
     refresh: str = "30s"
@@ -89,10 +104,24 @@ class Dashboard:
         }
 
 
-def _laid_out(panels: tuple[Panel, ...], namespace: str) -> list[Json]:
+def _laid_out(panels: tuple[Panel | Row, ...], namespace: str) -> list[Json]:
     laid: list[Json] = []
     x = y = row = 0
     for number, panel in enumerate(panels, start=1):
+        if isinstance(panel, Row):
+            position = {"x": 0, "y": y + row, "w": 24, "h": 1}
+            laid.append(
+                {
+                    "id": number,
+                    "gridPos": position,
+                    "type": "row",
+                    "title": panel.title,
+                    "collapsed": False,
+                    "panels": [],
+                }
+            )
+            x, y, row = 0, y + row + 1, 0
+            continue
         if x + panel.width > 24:
             x, y, row = 0, y + row, 0
         position = {"x": x, "y": y, "w": panel.width, "h": panel.height}
@@ -248,7 +277,7 @@ def _firing_alerts() -> Json:
         "datasource": DATASOURCE,
         "target": {"refId": "Anno", "expr": firing, "limit": 100, "matchAny": False, "tags": [], "type": "dashboard"},
         "titleFormat": "{{alertname}}",
-        "textFormat": "{{cluster}} {{queue}}",
+        "textFormat": "{{cluster}} {{queue}} {{schedule}}",
         "tagKeys": "severity",
         "step": "60s",
     }

@@ -1,17 +1,11 @@
-"""RF Jobs / Overview: is anything late, does anything fail, is anything lost; then where."""
+"""RF Jobs / Overview: is anything late, does anything fail, is anything lost; then where; then what waits for something else."""
 
 from __future__ import annotations
 
-from rf_jobs.telemetry.dashboards.model import Dashboard, Panel, Query
+from rf_jobs.telemetry.dashboards.model import Dashboard, Panel, Query, quantiles
+from rf_jobs.telemetry.dashboards.waiting import ROWS
 
 _GOOD_TO_BAD = ((None, "green"), (1, "orange"), (100, "red"))
-
-
-def _quantiles(histogram: str) -> tuple[Query, ...]:
-    return tuple(
-        Query(f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{{$Q}}[$I])))", f"p{q * 100:g}")
-        for q in (0.5, 0.95, 0.99)
-    )
 
 
 _NUMBERS = (
@@ -120,14 +114,14 @@ _OVER_TIME = (
     Panel(
         "Queue wait p50/p95/p99",
         "timeseries",
-        _quantiles("job_queue_wait_seconds"),
+        quantiles("job_queue_wait_seconds"),
         "From eligible to started. The diamonds are exemplars: they open the trace.",
         unit="s",
     ),
     Panel(
         "Run time p50/p95/p99",
         "timeseries",
-        _quantiles("job_duration_seconds"),
+        quantiles("job_duration_seconds"),
         "In the handler. The diamonds are exemplars: they open the trace.",
         unit="s",
     ),
@@ -164,5 +158,5 @@ DASHBOARD = Dashboard(
     uid="rfjobs-overview",
     title="RF Jobs / Overview",
     describes="Is anything late, does anything fail, is anything lost? Made by python -m grafana.generate; edit the code.",
-    panels=_NUMBERS + _OVER_TIME,
+    panels=(*_NUMBERS, *_OVER_TIME, *ROWS),
 )
