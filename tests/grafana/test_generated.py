@@ -187,7 +187,7 @@ def test_the_overview_has_its_panels_symptoms_first() -> None:
         "Jobs finished / s", "Failure ratio", "Oldest ready job", "Ready now", "Dead letters", "Worker utilization",
         "Error budget left (30d)", "Ledger imbalance", "Dispatched vs finished", "Depth by state",
         "Queue wait p50/p95/p99", "Run time p50/p95/p99", "Queues", "Worst job classes by failures",
-        "Schedules", "Schedulers alive", "Schedules", "Next run overdue", "Ticks missed", "Ticks by result",
+        "Schedules", "Schedulers alive", "All schedules", "Next run overdue", "Ticks missed", "Ticks by result",
         "Lag of ticks p50/p95/p99", "Next runs",
         "Parked jobs, batches and chains", "Parked jobs", "Refused or not opened", "Open batches and chains",
         "Their members to come", "Consequences to be drawn", "Could not be drawn", "Parked jobs by queue",

@@ -25,6 +25,15 @@ class Flaky(Job, queue="flaky", max_attempts=5, backoff=0.1):
             raise ValueError("not yet")
 
 
+class Large(Job, queue="fine", max_attempts=1):
+    """Its payload lies elsewhere, where its worker does not look."""
+
+    text: str
+
+    def handle(self, ctx: JobContext) -> None:
+        raise AssertionError("nobody can open it")
+
+
 class Hopeless(Job, queue="flaky", max_attempts=1):
     def handle(self, ctx: JobContext) -> None:
         raise RuntimeError("never")

@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import threading
 import urllib.parse
 from collections.abc import Generator, Iterator
@@ -18,19 +20,26 @@ from typing import Any
 import pytest
 import yaml
 
-from rf_jobs import QueueManager, Settings
+from rf_jobs import Batch, Job, JobContext, QueueManager, Settings
 from rf_jobs.telemetry import telemetry
 from rf_jobs.telemetry.promql import metrics_in
-from rf_jobs.words.config_settings import JobsSettings, TelemetrySettings
-from tests.live.jobs import Fine, Flaky, Hopeless, Late
+from rf_jobs.words.config_settings import JobsSettings, SecuritySettings, TelemetrySettings
+from tests.live.jobs import Fine, Flaky, Hopeless, Large, Late
 from tests.support.processes import fetch, process, rf_jobs, said, wait_until
 from tests.support.programs import program
+from tests.support.schedules import rewind
+from tests.support.sealed import key
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 ALERTMANAGER = DEPLOY.parent / "alertmanager" / "alertmanager.yml"
 DASHBOARDS = Path(__file__).parents[2] / "grafana" / "dashboards"
 VARIABLES = {"$__rate_interval": "1m", "$__range": "5m", "$cluster": ".*", "$queue": ".*", "$job_class": ".*"}
-MAY_BE_ZERO = {"rf_ledger_imbalance_jobs": "jobs lost or doubled: anything but 0 is a fault"}
+SIGNING = key("live")
+MAY_BE_ZERO = {
+    "rf_ledger_imbalance_jobs": "jobs lost or doubled: anything but 0 is a fault",
+    "rf_consequences_unsettled": "they are drawn in a moment",
+    "rf_schedule_next_run_timestamp_seconds": "how late it is: not at all, but for moments",
+}
 """Expressions on these may say 0 under a load that shows in all others, and why."""
 SILENT = {"absent(rf_exporter_last_success_timestamp_seconds)": "it answers when there is nothing else"}
 
@@ -93,6 +102,13 @@ def shows(query: str, answer: list[Any]) -> bool:
     return any(value != 0 and math.isfinite(value) for value in values)
 
 
+class Stranger(Job, queue="fine"):
+    """No worker knows it."""
+
+    def handle(self, ctx: JobContext) -> None:
+        raise AssertionError("nobody runs it")
+
+
 class Prometheus:
     def __init__(self, url: str, alerts: str) -> None:
         self.url = url
@@ -130,11 +146,12 @@ def alertmanager(folder: Path) -> Generator[str]:
 
 
 @contextmanager
-def scraper(folder: Path, target: str, alerts: str) -> Generator[str]:
-    """A Prometheus that reads it, with the committed rules, all of them evaluated each second; its URL."""
+def scraper(folder: Path, target: str, worker: str, alerts: str) -> Generator[str]:
+    """A Prometheus that reads them, with the committed rules, all of them evaluated each second; its URL."""
     configuration = committed("prometheus.yml")
     configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     configuration["scrape_configs"][0]["static_configs"][0]["targets"] = [target]
+    configuration["scrape_configs"][1]["static_configs"][0]["targets"] = [worker]
     configuration["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [alerts]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     groups = [{**group, "interval": "1s"} for group in committed("rules.yml")["groups"]]
@@ -153,31 +170,47 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     from tests.support.servers import ephemeral_server
 
     folder = tmp_path_factory.mktemp("live")
+    log = folder / "worker.log"
+    environment = {
+        "RF_JOBS_TELEMETRY_FLUSH_SECONDS": "1",
+        "RF_JOBS_SECURITY_SIGNING_KEYS": SIGNING,
+        "RF_JOBS_SECURITY_REQUIRE_SIGNATURES": "true",
+        "RF_JOBS_OFFLOAD_PATH": str(folder / "payloads"),
+    }
     with (
         ephemeral_server() as server,
         process(
             *rf_jobs(
-                "worker", "tests.live.jobs", "--queues", "fine,flaky,late", "--processes", "2", "--redis-url", server.url,
+                "worker", "tests.live.jobs", "--queues", "fine,flaky,late", "--processes", "2", "--scheduler",
+                "--http-port", "0", "--redis-url", server.url,
             ),
-            log=folder / "worker.log", env={"RF_JOBS_TELEMETRY_FLUSH_SECONDS": "1"},
-        ),
+            log=log, env=environment,
+        ) as worker,
         exporter(folder, server.url) as target,
         alertmanager(folder) as alerts,
-        scraper(folder, target, alerts) as url,
-        load(server.url),
+        scraper(folder, target, said(worker, log, r"metrics and probes of all processes on http://(\S+)"), alerts) as url,
+        load(server.url, folder / "elsewhere"),
     ):  # fmt: skip
         live = Prometheus(url, alerts)
-        wait_until(
-            lambda: live.get("/api/v1/query", query="up == 1").get("data", {}).get("result"), "Prometheus scrapes", 60
-        )
+        ended = 'rf_supervisor_process_ends_total{reason="crashed"} == 0'
+        for query, what in (("up == 1", "Prometheus scrapes"), (ended, "no process has crashed yet")):
+            wait_until(lambda: live.get("/api/v1/query", query=query).get("data", {}).get("result"), what, 60)  # noqa: B023
+        os.kill(asyncio.run(one_process(server.url)), signal.SIGKILL)
         yield live
 
 
-class load:  # noqa: N801 (reads as a verb where it stands)
-    """Dispatches jobs of every fate until it is left. One queue is paused, and its jobs wait."""
+async def one_process(url: str) -> int:
+    """The pid of a worker process."""
+    async with QueueManager(url) as manager:
+        return (await manager.workers())[0].pid
 
-    def __init__(self, url: str) -> None:
+
+class load:  # noqa: N801 (reads as a verb where it stands)
+    """Dispatches jobs of every fate until it is left. One queue is paused, and its jobs wait, and with them a batch."""
+
+    def __init__(self, url: str, elsewhere: Path) -> None:
         self._url = url
+        self._elsewhere = str(elsewhere)
         self._end = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -190,13 +223,27 @@ class load:  # noqa: N801 (reads as a verb where it stands)
 
     async def _run(self) -> None:
         wanted = TelemetrySettings(tracing=False, flush_seconds=1)
-        settings = Settings(jobs=JobsSettings(redis_url=self._url), telemetry=wanted)
-        async with QueueManager(settings) as manager, telemetry(manager, wanted):
+        jobs = JobsSettings(redis_url=self._url, offload_above_bytes=1_000, offload_path=self._elsewhere)
+        settings = Settings(jobs=jobs, telemetry=wanted, security=SecuritySettings(signing_keys=(SIGNING,)))
+        async with (
+            QueueManager(settings) as manager,
+            telemetry(manager, wanted),
+            QueueManager(self._url) as forger,
+        ):
             await manager.pause("late")
+            await manager.dispatch(Batch(Late(), Late()))
+            await manager.dispatch(Stranger())
+            await manager.schedules.upsert("often", Fine(), every=0.5)
+            await manager.schedules.upsert("left-out", Fine(), every=60, misfire="skip")
+            await forger.store.client.rpush(forger.store.keys.of("outbox"), '["nonsense"]')
             while not self._end.is_set():
-                await manager.dispatch_many([*(Fine() for _ in range(20)), Flaky(), Hopeless()])
+                await manager.dispatch_many(
+                    [*(Fine() for _ in range(20)), Flaky(), Hopeless(), Large(text="x" * 2_000)]
+                )
                 await manager.dispatch(Fine()).delay(3600)
                 await manager.dispatch(Late())
+                await forger.dispatch(Fine())
+                await rewind(manager, "left-out", 5)
                 await asyncio.to_thread(self._end.wait, 0.25)
 
 
@@ -262,7 +309,10 @@ def test_alerts_reach_their_receivers(prometheus: Prometheus) -> None:
             for each in alerts
         }
 
-    wanted = {("RFJobsWatchdog", ""): ["heartbeat"], ("RFJobsDeadLetterGrowing", "flaky"): ["ticket"]}
+    wanted = {
+        ("RFJobsWatchdog", ""): ["heartbeat"], ("RFJobsDeadLetterGrowing", "flaky"): ["ticket"],
+        ("RFJobsForged", "fine"): ["page"], ("RFJobsUnopened", "fine"): ["ticket"],
+    }  # fmt: skip
     wait_until(lambda: wanted.items() <= received().items(), f"Alertmanager has {wanted}", 90)
 
 

@@ -93,6 +93,15 @@ def test_a_member_that_is_there_is_not_taken_for_lost(slow: ShardedFlow) -> None
     assert slow.batch(batch)["state"] == "completed"
 
 
+def test_who_has_come_is_expected_no_more(flow: ShardedFlow) -> None:
+    """What stands in the list is looked at in its turn: it must not grow with every batch."""
+    batch = flow.open()
+    flow.add(Options(batch=batch))
+    flow.enqueue([flow.new_id()], Options(batch=batch, depends=Depends([flow.new_id()], "cancel")))
+    assert flow.look().zsets.get(("batches", "expecting")) is None
+    flow.seal(batch)
+
+
 def test_what_is_sent_again_is_expected_once(flow: ShardedFlow) -> None:
     batch = flow.open()
     one = flow.add(Options(batch=batch))

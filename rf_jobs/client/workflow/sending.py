@@ -45,8 +45,11 @@ class GroupSender:
 
     async def send(self, group: Group) -> UUID:
         """Dispatch a group with all that is in it."""
-        for code, detail in await self._send(plan_of(group)):
-            if code == "no_parent":
+        plan = plan_of(group)
+        mine = {str(choices.id) for _, choices in plan.jobs}
+        for code, detail in await self._send(plan):
+            # Of its own members one was refused, for which there is a word of its own.
+            if code == "no_parent" and plain(detail) not in mine:
                 raise unknown_parent(detail, "what waits for it is missing, and the group ends as failed")
             # A member that failed, or somebody, may have cancelled it before all of it was sent: so it ends, and says so itself.
             if code == "batch" and detail != "cancelled":

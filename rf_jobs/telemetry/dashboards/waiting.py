@@ -5,6 +5,8 @@ from __future__ import annotations
 from rf_jobs.telemetry.dashboards.model import Panel, Query, Row, quantiles
 
 _NONE_IS_GOOD = ((None, "green"), (1, "orange"))
+_UNREAD = 'jobs_failed_total{$Q, reason=~"forged|unopened"}'
+"""Such a series may begin with its first job, which ``increase`` does not count."""
 _NEXT_RUN = "max by (schedule) (rf_schedule_next_run_timestamp_seconds{$C})"
 
 _SCHEDULES = (
@@ -19,7 +21,7 @@ _SCHEDULES = (
         steps=((None, "orange"), (1, "green")),
     ),
     Panel(
-        "Schedules",
+        "All schedules",
         "stat",
         (Query("sum(rf_schedules{$C})"),),
         "All of them, those included that do not run.",
@@ -96,7 +98,7 @@ _WORKFLOWS = (
     Panel(
         "Refused or not opened",
         "stat",
-        (Query('sum(increase(jobs_failed_total{$Q, reason=~"forged|unopened"}[$__range]))'),),
+        (Query(f"sum({_UNREAD} - ({_UNREAD} offset $__range or 0 * {_UNREAD}))"),),
         "Not signed by a holder of a key, damaged, or without their key or payload, over the time shown.",
         width=4,
         height=4,

@@ -30,10 +30,15 @@ function heard.await(parent, child) tell_when_over(here(child), parent) end
 
 function heard.parent_over(child, parent, state, result) parent_over(child, here(parent), state, result or nil) end
 
+-- A batch has heard of all that it expects.
+local function expects_nobody(batch)
+  if soft('HLEN', P .. 'expected:' .. batch) == 0 then soft('ZREM', P .. 'batches:expecting', batch) end
+end
+
 -- Members of a batch that is here have been dispatched there.
 function heard.join(batch, ids)
   local key, refs = P .. 'batch:' .. batch, all_here(ids)
-  many('HDEL', P .. 'expected:' .. batch, refs)
+  if many('HDEL', P .. 'expected:' .. batch, refs) > 0 then expects_nobody(batch) end
   local b = soft('HMGET', key, 'state', 'finished', 'cancelled', 'stopped')
   if not b[1] or b[2] then return end -- they come too late to be its members
   soft('HINCRBY', key, 'total', many('SADD', P .. 'pending:' .. batch, refs))
@@ -52,7 +57,9 @@ function heard.unexpect(batch, ids, missing)
     if how and missing and string.sub(how, 1, 1) == '+' then soft('HSET', P .. 'batch:' .. batch, 'abandoned', 1) end
     gone = gone + soft('HDEL', expected, ref)
   end
-  if gone > 0 then look_at(batch) end
+  if gone == 0 then return end
+  expects_nobody(batch)
+  look_at(batch)
 end
 
 -- A batch there expects these, and has heard nothing of them for long.
