@@ -97,7 +97,8 @@ def create_app(settings: Settings, *, token: str | None = None) -> web.Applicati
     app = web.Application(middlewares=[bearer(wanted)] if wanted else [])
     # It must be able to say that the server evicts, and so to work with such a server. It has no use for keys.
     security = SecuritySettings(allow_evicting_server=True)
-    manager = QueueManager(dataclasses.replace(settings, security=security), retry_for=RETRY_SECONDS)
+    jobs = dataclasses.replace(settings.jobs, middleware=())  # nor for the application's code
+    manager = QueueManager(dataclasses.replace(settings, security=security, jobs=jobs), retry_for=RETRY_SECONDS)
     collector = app[COLLECTOR] = Collector(manager, settings.exporter.cache_seconds)
     lease = ActiveLease(manager.store)
     service = Service(collector, lease, settings.telemetry.metric_namespace)

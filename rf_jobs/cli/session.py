@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -66,6 +67,8 @@ class Session:
         around: Callable[[QueueManager], AbstractAsyncContextManager[None]],
     ) -> T:
         settings = self.settings
+        if around != self._told:  # who only looks needs none of the application's code
+            settings = replace(settings, jobs=replace(settings.jobs, middleware=()))
 
         async def connected() -> T:
             manager = await QueueManager.connect(settings, retry_for=RETRY_SECONDS)

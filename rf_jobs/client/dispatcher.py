@@ -40,6 +40,8 @@ class Dispatcher:
         item = self._preparer.prepare(job, choices)
         if self._offload is not None:
             (item,) = await self._store_large([item], self._offload)
+        if choices.id is not None and self._placer.is_needed:  # each shard would take it
+            self._refuse(await self._taken([item]))
         said = await self._placer.send(item)
         if said == NEW:
             return item.id

@@ -94,7 +94,10 @@ class QueueManager(Steering):
         if bus is not None and not isinstance(bus, EventBus):
             raise ConfigError(f"bus is {bus!r}; give an EventBus")
         self.bus = bus or EventBus()
-        self.middleware = stack_of(middleware or middleware_of(jobs))
+        self.middleware = stack_of(middleware)
+        if self.middleware.is_empty:
+            for layer in middleware_of(jobs):
+                self.middleware.add(layer)
         patience = seconds(retry_for, "retry_for")
         self.store = self._store_type(
             jobs.redis_url, shards_of(jobs), allow_eviction=self.settings.security.allow_evicting_server,
@@ -121,7 +124,7 @@ class QueueManager(Steering):
         self._dead = DeadLetters(self.lifecycle, self.inspector)
         self._consumer = Consumer(self.lifecycle, self.retention, self.settings, self.offload)
         maker = JobMaker(self._preparer, self.protection, self.middleware, jobs, registry)
-        self.schedules = Schedules(self.lifecycle, maker, self.settings.scheduler.timezone)
+        self.schedules = Schedules(self.lifecycle, maker, self.settings.scheduler.timezone, self.placer)
         """Recurring jobs, at run time."""
         twin = partial(
             QueueManager, self.settings, middleware=self.middleware, bus=self.bus, retry_for=patience, payloads=payloads

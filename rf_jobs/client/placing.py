@@ -56,7 +56,7 @@ class Placer:
             return await self._coalescer.send_all(items)
         placed, refused = await self._placed(items, known)
         all_said = dict(refused)
-        for wave in _waves(placed, refused):
+        for wave in waves(placed, refused):
             said = await self._coalescer.send_all([placed[at] for at in wave])
             all_said.update(zip(wave, said, strict=True))
         return [all_said[at] for at in range(len(items))]
@@ -139,32 +139,30 @@ class Placer:
 
     async def claim(self, drafts: Iterable[Draft]) -> None:
         """Make sure that queues, limits and unique classes are where these jobs go. Raises ``InvalidOption``."""
-        wanted: dict[str, tuple[int, str]] = {}
-        for draft in drafts:
-            shard = self._shards.of(draft.queue)
-            for what in _claims(draft):
-                if self._claimed.get(what, -1) != shard:
-                    wanted.setdefault(what, (shard, draft.queue))
-        await self._claim(wanted)
+        if self.is_needed:
+            wanted = {(what, self._shards.of(draft.queue)): draft.queue for draft in drafts for what in _claims(draft)}
+            await self._claim(wanted)
 
     async def claim_queues(self, queues: Iterable[str]) -> None:
         """The same for those who serve queues."""
-        await self._claim({f"queue {queue}": (self._shards.of(queue), queue) for queue in queues})
+        if self.is_needed:
+            await self._claim({(f"queue {queue}", self._shards.of(queue)): queue for queue in queues})
 
-    async def _claim(self, wanted: Mapping[str, tuple[int, str]]) -> None:
-        new = [what for what in wanted if what not in self._claimed]
+    async def _claim(self, wanted: Mapping[tuple[str, int], str]) -> None:
+        """``wanted``: queues, by what is to be in which shard for them."""
+        new = {what: shard for what, shard in wanted if what not in self._claimed}
         if new:
-            found = await self._store.run(shard_calls.claim({what: wanted[what][0] for what in new}))
+            found = await self._store.run(shard_calls.claim(new))
             self._claimed.update(zip(new, found, strict=True))
-        for what, (shard, queue) in wanted.items():
+        for (what, shard), queue in wanted.items():
             if self._claimed[what] != shard:
                 raise InvalidOption(_elsewhere(what, self._claimed[what], queue, shard))
 
 
-def _waves(items: Sequence[Dispatching], refused: Refused) -> list[list[int]]:
+def waves(items: Sequence[Dispatching], refused: Refused) -> list[list[int]]:
     """Positions, in the order in which they are to be sent: what waits for a job in another shard after that one, so that it is
     there when it is asked for."""
-    waves: list[list[int]] = []
+    found: list[list[int]] = []
     wave_of: dict[str, int] = {}
     for at, item in enumerate(items):
         if at in refused:
@@ -173,10 +171,10 @@ def _waves(items: Sequence[Dispatching], refused: Refused) -> list[list[int]]:
         parents = asked.depends.parents if asked.depends is not None else []
         mine = max((wave_of.get(plain(each), -1) + ("|" in each) for each in parents), default=0)
         wave_of[item.draft.id] = mine = max(mine, 0)
-        while len(waves) <= mine:
-            waves.append([])
-        waves[mine].append(at)
-    return waves
+        while len(found) <= mine:
+            found.append([])
+        found[mine].append(at)
+    return found
 
 
 def _elsewhere(what: str, home: int, queue: str, shard: int) -> str:

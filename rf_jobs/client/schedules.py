@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 from uuid import UUID
 
+from rf_jobs.client.placing import Placer
 from rf_jobs.client.ticking import JobMaker
 from rf_jobs.core import schedules as changes
 from rf_jobs.core.lifecycle import Lifecycle
@@ -45,8 +46,9 @@ class Schedules:
     """Adds, changes, shows and removes schedules. Schedulers, of which any number may run, keep them: see ``Scheduler`` and
     ``rf-jobs scheduler``. All methods raise ``BackendError``."""
 
-    def __init__(self, lifecycle: Lifecycle, maker: JobMaker, timezone: str) -> None:
+    def __init__(self, lifecycle: Lifecycle, maker: JobMaker, timezone: str, placer: Placer) -> None:
         self._lifecycle = lifecycle
+        self._placer = placer
         self._timezone = timezone
         self.calls = ScheduleCalls(lifecycle.store.commands)
         self.maker = maker
@@ -79,7 +81,9 @@ class Schedules:
         elsewhere = len(self._lifecycle.store.commands.shards) > 1 and await self._is_in_code(name)
         reply = -1
         if not elsewhere:
+            await self._placer.claim_queues([one.queue])
             (reply,) = await self._lifecycle.apply(changes.put(self.calls, "api", "", [one]))
+            await changes.move_away(self._lifecycle.store, self.calls, "api", [one], [reply])
         if reply < 0:
             raise SchedulerError(
                 f"schedule {name!r} is defined in the code of a scheduler; change it there, or give another name"
@@ -140,6 +144,7 @@ class Schedules:
         shards = self._lifecycle.store.commands.shards
         home = shards.of(definition.queue or definition.home)
         in_its_shard(shards, name, home, made.draft.queue)
+        await self._placer.claim([made.draft])
         tick = Tick(name, None, known, now, None, None, 0, "", made.draft, made.event.job_class, home)
         ((code, detail),) = await self._lifecycle.apply(changes.fire(self.calls, "", [Firing(tick, made)]))
         if code == "gone":

@@ -70,14 +70,19 @@ class Lifecycle:
 
     async def _carry(self) -> Left:
         """Some of what shards have to say to each other. Several that do this at once do it once."""
-        found = await self.store.run(shard_calls.outgoing(self.store.commands))
-        if not found:
-            return Left(0)
-        replies = await self.store.run_many(
-            [shard_calls.deliver(self.store.commands, words).with_effects() for words in found]
-        )
-        self.bus.emit_all(events_of(effect for _, effects, _ in replies for effect in effects))
-        done = [(words, last) for words, (last, _, _) in zip(found, replies, strict=True)]
-        await self.store.run(shard_calls.all_delivered(done))
-        rest = sum(not words.is_all(last) for words, last in done)
-        return Left(sum(left.here for _, _, left in replies), rest + sum(left.abroad for _, _, left in replies))
+        commands = self.store.commands
+        here = abroad = 0
+        away: RfJobsError | None = None
+        for words in await self.store.run(shard_calls.outgoing(commands)):
+            try:  # a shard that can't be reached must not keep others from hearing
+                last, effects, left = await self.store.run(shard_calls.deliver(commands, words).with_effects())
+                self.bus.emit_all(events_of(effects))
+                await self.store.run(shard_calls.delivered(words, last))
+            except RfJobsError as error:
+                away = error
+                continue
+            here += left.here
+            abroad += left.abroad + (not words.is_all(last))
+        if away is not None and not here + abroad:
+            raise away
+        return Left(here, abroad)

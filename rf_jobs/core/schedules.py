@@ -50,6 +50,15 @@ def put(calls: ScheduleCalls, source: str, scheduler: str, schedules: Sequence[P
     return Transition(calls.put(source, scheduler, schedules), announce)
 
 
+async def move_away(
+    store: AsyncStore, calls: ScheduleCalls, source: str, schedules: Sequence[Put], replies: Sequence[int]
+) -> None:
+    """Schedules that were put are where their jobs are by now: forget them where they were before. Raises ``BackendError``."""
+    taken = [one for one, reply in zip(schedules, replies, strict=True) if reply >= 0]
+    if moved := calls.moved(source, taken):
+        await store.run_many(moved)
+
+
 class Firing(NamedTuple):
     """A tick, and its job where one is to run."""
 

@@ -44,6 +44,11 @@ class MiddlewareStack:
         for layer in several(layers, "middleware"):
             self.add(layer)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none."""
+        return not self._layers
+
     def add(self, layer: Middleware) -> None:
         """Put ``layer`` innermost. A layer that does not override a method costs nothing there."""
         kind = type(layer)

@@ -118,13 +118,13 @@ def parents(commands: Commands, job_id: str, most: int) -> Call[list[str]]:
     return commands.by_id(lambda keys: ("SRANDMEMBER", keys.of("parents", job_id), most), _plain)
 
 
-def inputs(commands: Commands, job_id: str) -> Call[dict[str, bytes]]:
+def inputs(commands: Commands, job_id: str, queue: str | None = None) -> Call[dict[str, bytes]]:
     """What the jobs that this one waited for answered with, as JSON, by their ids."""
 
     def read(reply: Mapping[bytes, bytes]) -> dict[str, bytes]:  # redis-py makes a dict of it
         return {text(parent): value for parent, value in reply.items()}
 
-    return commands.by_id(lambda keys: ("HGETALL", keys.of("inputs", job_id)), read)
+    return commands.by_id(lambda keys: ("HGETALL", keys.of("inputs", job_id)), read, queue=queue)
 
 
 def _plain(refs: Sequence[bytes]) -> list[str]:

@@ -25,13 +25,20 @@ class Blocking:
         self._connect = connect
         self._known = routes
         self._routes: Routes[aredis.Redis] | None = None
+        self._apart = False
+        """Whether each shard's keys have to be waited for by themselves."""
 
     async def wait(self, queues: Sequence[str], timeout: float) -> str | None:
         """Until one of the queues has a token, at most ``timeout`` seconds; answers which."""
         if self._routes is None:
             self._routes = Routes(len(self._shards), lambda address: self._connect(address, SOCKET_TIMEOUT))
-        if not self._known.are_several:
-            return await self._pop(self._routes, 0, queues, timeout)
+        if not self._apart and not self._known.are_several:
+            try:
+                return await self._pop(self._routes, 0, queues, timeout)
+            except redis.exceptions.ResponseError as error:
+                if "CROSSSLOT" not in str(error):
+                    raise
+                self._apart = True  # a cluster all the same, with all shards on one of its nodes
         # In a cluster one command can't wait for keys of two slots. A token that two waits take at once is lost, which costs a poll.
         routes = self._routes
         parts = self._shards.split(queues).items()

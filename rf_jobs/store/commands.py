@@ -13,6 +13,7 @@ from rf_jobs.store.shapes import (
     Draft,
     Ending,
     Fetched,
+    Greeting,
     Reclaimed,
     Report,
     Retention,
@@ -38,18 +39,20 @@ class Commands(Reads):
         self.retention = Retention()
         """How jobs are kept that end by what happens to others; ``retention`` of a call is of those that it ends itself."""
 
-    def hello(self, instance: str) -> Call[tuple[int, str, int]]:
-        """Answers with the store's schema version, its instance id, and into how many shards it is divided."""
+    def hello(self, instance: str) -> Call[Greeting]:
+        """Have the store answer with what it is."""
 
-        def merge(answers: list[tuple[int, str, int]]) -> tuple[int, str, int]:
-            schemas, instances, counts = zip(*answers, strict=True)
-            return max(schemas), "-".join(instances), counts[0]
+        def make(number: int) -> Call[Greeting]:
+            def read(r: Any) -> Greeting:
+                return Greeting(int(r[0]), text(r[1]), ((int(r[2]), int(r[3])),))
 
-        args = (SCHEMA_VERSION, instance, len(self.shards))
-        return self.everywhere(
-            lambda _, number: Call("admin", args, lambda r: (int(r[0]), text(r[1]), int(r[2])), "hello", shard=number),
-            merge,
-        )
+            return Call("admin", (SCHEMA_VERSION, instance, len(self.shards), number), read, "hello", shard=number)
+
+        def merge(answers: list[Greeting]) -> Greeting:
+            schemas, instances, parts = zip(*answers, strict=True)
+            return Greeting(max(schemas), "-".join(instances), tuple(part for (part,) in parts))
+
+        return self.everywhere(lambda _, number: make(number), merge)
 
     def split(
         self, items: Sequence[Any], queue: Callable[[Any], str], make: Callable[[list[Any], int], Call[T]],

@@ -16,6 +16,7 @@ from rf_jobs.words.errors import ConfigError
 from rf_jobs.words.ids import is_namespace
 
 SCHEMA_VERSION = 1
+MOST_SHARDS = 1024
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class Shards:
 
 def shards_of(jobs: JobsSettings) -> Shards:
     """The shards that the settings ask for. Raises ``ConfigError`` for a queue in one that there is not."""
+    if not isinstance(jobs.shards, int) or not 1 <= jobs.shards <= MOST_SHARDS:
+        raise ConfigError(f"jobs.shards is {jobs.shards!r}; use a whole number, at least 1 and at most {MOST_SHARDS}")
     for queue, number in (jobs.queue_shards or {}).items():
         if not 0 <= number < jobs.shards:
             raise ConfigError(

@@ -36,9 +36,14 @@ class Reads:
         return self.shards.keys[number], number
 
     def by_id(
-        self, command: Callable[[Keys], Sequence[Arg]], read: Callable[[Any], T], found: Callable[[T], object] = bool
-    ) -> Call[T]:
-        """A plain command about one job or batch, whose shard is not known: the first answer in which there is something."""
+        self, command: Callable[[Keys], Sequence[Arg]], read: Callable[[Any], T], found: Callable[[T], object] = bool,
+        queue: str | None = None,
+    ) -> Call[T]:  # fmt: skip
+        """A plain command about one job or batch, in its queue's shard; where its queue is not known, the first answer of all
+        shards in which there is something."""
+        if queue is not None:
+            keys, number = self.in_queue(queue)
+            return Call("read", command(keys), read, shard=number)
 
         def merge(answers: list[T]) -> T:
             return next((answer for answer in answers if found(answer)), answers[0])
@@ -99,9 +104,9 @@ class Reads:
     def meta(self, job_id: str) -> Call[dict[str, str]]:
         return self.by_id(lambda keys: ("HGETALL", keys.of("meta", job_id)), pairs)
 
-    def kept(self, family: str, job_id: str) -> Call[bytes | None]:
+    def kept(self, family: str, job_id: str, queue: str | None = None) -> Call[bytes | None]:
         """A job's result, progress or checkpoint."""
-        return self.by_id(lambda keys: ("GET", keys.of(family, job_id)), lambda r: r, lambda r: r is not None)
+        return self.by_id(lambda keys: ("GET", keys.of(family, job_id)), lambda r: r, lambda r: r is not None, queue)
 
     def lines(self, family: str, job_id: str) -> Call[list[bytes]]:
         """A job's errors or timeline."""
@@ -111,9 +116,9 @@ class Reads:
         """The last of a job's errors."""
         return self.by_id(lambda keys: ("LRANGE", keys.of(family, job_id), -count, -1), list)
 
-    def steps(self, job_id: str) -> Call[dict[str, bytes]]:
+    def steps(self, job_id: str, queue: str) -> Call[dict[str, bytes]]:
         """What a job's done steps answered with, by their names."""
-        return self.by_id(lambda keys: ("HGETALL", keys.of("steps", job_id)), _by_name)
+        return self.by_id(lambda keys: ("HGETALL", keys.of("steps", job_id)), _by_name, queue=queue)
 
     def exists(self, family: str, job_id: str) -> Call[bool]:
         return self.by_id(lambda keys: ("EXISTS", keys.of(family, job_id)), bool)

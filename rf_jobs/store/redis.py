@@ -331,8 +331,8 @@ class SyncStore:
             try:
                 if not self._ready:
                     self.server.learn(self._routes.first.info())
-                    self._ready = True
                     self.server.welcome(self._ask(self.commands.hello(new_token(16))))
+                    self._ready = True
                 with self.surround():
                     reply = self._ask(call)
             except (redis.exceptions.RedisError, OSError, EOFError) as error:

@@ -102,8 +102,7 @@ class ScheduleCalls:
         self._commands = commands
 
     def put(self, source: str, scheduler: str, schedules: Sequence[Put]) -> Call[list[int]]:
-        """Answers for each with 0 same, 1 added, 2 changed, -1 refused. Schedules of this source that were in another shard
-        are not there any more."""
+        """Answers for each with 0 same, 1 added, 2 changed, -1 refused."""
 
         def make(some: Sequence[Put], shard: int) -> Call[list[int]]:
             args: list[Arg] = [source, scheduler, ORPHAN_MS]
@@ -111,18 +110,18 @@ class ScheduleCalls:
                 args += (one.name, one.revision, one.timing, one.definition, _some(one.next), _some(one.due))
             return Call("admin", args, list, "schedule_put", shard=shard)
 
-        put = self._commands.split(schedules, lambda one: one.queue, make, in_order)
-        count = len(self._commands.shards)
-        if count == 1:
-            return put
-        homes = [(one.name, self._commands.shards.of(one.queue)) for one in schedules]
-        away = [[name for name, home in homes if home != number] for number in range(count)]
-        moved = [
+        return self._commands.split(schedules, lambda one: one.queue, make, in_order)
+
+    def moved(self, source: str, schedules: Sequence[Put]) -> list[Call[int]]:
+        """To be sent once these were put: those of this source that were in another shard are not there any more."""
+        shards = self._commands.shards
+        homes = [(one.name, shards.of(one.queue)) for one in schedules]
+        away = [[name for name, home in homes if home != number] for number in range(len(shards))]
+        return [
             Call("admin", (source, *names), int, "schedule_moved", shard=number)
             for number, names in enumerate(away)
             if names
         ]
-        return Call("admin", (), lambda answers: answers[0], parts=(put, *moved))
 
     def touch(self, scheduler: str, schedules: Sequence[tuple[str, str]]) -> Call[list[int]]:
         """``schedules``: name and revision. Answers with the positions (0-based) of those to be put again."""

@@ -9,6 +9,7 @@ from rf_jobs.store.calls import Call
 from rf_jobs.store.commands import Commands
 from rf_jobs.store.keys import SCHEMA_VERSION, Shards
 from rf_jobs.store.scripts import Script, load
+from rf_jobs.store.shapes import Greeting
 from rf_jobs.words.config_secrets import mask_url
 from rf_jobs.words.errors import BackendError
 
@@ -52,8 +53,10 @@ class Server:
                 f" set it to {SAFE_POLICY!r}, or allow it with allow_evicting_server in [jobs.security]"
             )
 
-    def welcome(self, reply: tuple[int, str, int]) -> None:
-        schema, self.instance, shards = reply
+    def welcome(self, reply: Greeting) -> None:
+        """Judge the store from what it says of itself; raises ``BackendError`` where it is another one than the settings say."""
+        schema, self.instance, parts = reply
+        shards = parts[0][0]
         if schema != SCHEMA_VERSION:
             raise BackendError(
                 f"the store at {self.shown_url} has schema version {schema}, this code works with {SCHEMA_VERSION};"
@@ -64,6 +67,13 @@ class Server:
                 f"the store at {self.shown_url} is divided into {shards} shards, and shards is {len(self.shards)} here: its jobs would"
                 f" not be found; set shards to {shards} in [jobs], or use another namespace"
             )
+        for number, part in enumerate(parts):
+            if part != (shards, number):
+                prefix = self.shards.keys[number].prefix.rstrip(":")
+                raise BackendError(
+                    f"in the store at {self.shown_url} the keys of {prefix} belong to another namespace, or to a shard of one: the jobs"
+                    " of both would be mixed; use another namespace"
+                )
 
 
 def gathered(calls: Sequence[Call[Any]], answers: Sequence[Any]) -> list[Any]:

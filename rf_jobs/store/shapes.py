@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,15 @@ class Retention:
     def args(self) -> list[Arg]:
         """As the scripts take them."""
         return [*self.completed, *self.dead, *self.cancelled, *self.expired]
+
+
+class Greeting(NamedTuple):
+    """What a store says of itself at first contact."""
+
+    schema: int
+    instance: str
+    parts: tuple[tuple[int, int], ...]
+    """Of each shard: into how many its namespace was divided, and which of them it is."""
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):

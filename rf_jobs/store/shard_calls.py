@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def outgoing(commands: Commands) -> Call[list[Words]]:
         def read(r: Any) -> list[Words]:
             return [Words(number, int(r[i]), r[i + 1], int(r[i + 2])) for i in range(0, len(r), 3)]
 
-        return Call("admin", (WORDS,), read, "outgoing", shard=number)
+        return Call("admin", (WORDS, len(commands.shards)), read, "outgoing", shard=number)
 
     return commands.everywhere(
         lambda _, number: make(number), lambda answers: [one for some in answers for one in some]
@@ -52,11 +52,6 @@ def deliver(commands: Commands, words: Words) -> Call[str]:
 def delivered(words: Words, last: str) -> Call[int]:
     """Forget what was said and is done, up to this id."""
     return Call("admin", (words.target, last), int, "sent", shard=words.source)
-
-
-def all_delivered(all_words: Sequence[tuple[Words, str]]) -> Call[int]:
-    """The same of several."""
-    return Call("admin", (), sum, parts=tuple(delivered(words, last) for words, last in all_words))
 
 
 def claim(wanted: Mapping[str, int]) -> Call[list[int]]:

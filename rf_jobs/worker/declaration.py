@@ -43,7 +43,8 @@ class Declaration:
         for at in range(0, len(names), PAGE):
             now = await store.run(store.commands.time())
             page = [put_of(name, self._definitions[name], now) for name in names[at : at + PAGE]]
-            await self._lifecycle.apply(changes.put(self._calls, "code", self._scheduler, page))
+            replies = await self._lifecycle.apply(changes.put(self._calls, "code", self._scheduler, page))
+            await changes.move_away(store, self._calls, "code", page, replies)
             self._revisions.update((one.name, one.revision) for one in page)
 
     async def touch_now_and_then(self) -> None:

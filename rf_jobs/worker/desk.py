@@ -66,12 +66,12 @@ class StoreDesk:
 
     async def load_checkpoint(self, ctx: JobContext) -> Any:
         """The last checkpoint of any attempt, None where there is none."""
-        data = await self._store.run(self._store.commands.kept("checkpoint", ctx.id))
+        data = await self._store.run(self._store.commands.kept("checkpoint", ctx.id, ctx.queue))
         return None if data is None else codec.decode_value(self._keyring.open_value("checkpoint", ctx.id, data))
 
     async def load_inputs(self, ctx: JobContext) -> dict[str, Any]:
         """What the jobs that it waited for returned, by their ids. Raises ``BackendError`` or ``MissingKey``."""
-        found = await self._store.run(batch_calls.inputs(self._store.commands, ctx.id))
+        found = await self._store.run(batch_calls.inputs(self._store.commands, ctx.id, ctx.queue))
         opened = self._keyring.open_value
         return {parent: codec.decode_value(opened("result", parent, data)) for parent, data in found.items()}
 
@@ -83,7 +83,7 @@ class StoreDesk:
 
     async def load_steps(self, ctx: JobContext) -> dict[str, Any]:
         """The answers of all steps that are done. Raises ``BackendError``."""
-        found = await self._store.run(self._store.commands.steps(ctx.id))
+        found = await self._store.run(self._store.commands.steps(ctx.id, ctx.queue))
         opened = self._keyring.open_value
         return {name: codec.decode_value(opened("steps", ctx.id, data)) for name, data in found.items()}
 

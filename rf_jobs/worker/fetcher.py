@@ -46,7 +46,8 @@ class Fetcher:
         self._buffered = buffered
         self._room_left = room
         self._deliver = deliver
-        self._nonce = 0
+        self._nonces: dict[int, int] = {}
+        """By shard."""
         self._news = asyncio.Event()
         self._dry = asyncio.Event()
         """Set while the last fetch came back short: wait for a wake-up before asking again."""
@@ -102,10 +103,12 @@ class Fetcher:
 
     async def _fetch_some(self, wanted: int, queues: Sequence[str]) -> Fetched | None:
         # The same nonce until it is answered: a fetch sent again gets the jobs that the first one leased.
+        shard = self._lifecycle.store.shards.of(queues[0])
+        nonce = self._nonces.get(shard, 0) + 1
         step = transitions.fetch(
             self._lifecycle.store.commands,
             self._worker,
-            self._nonce + 1,
+            nonce,
             wanted,
             self._lease_ms,
             queues,
@@ -119,7 +122,7 @@ class Fetcher:
             await self._failed(error)
             return None
         self._failures.end()
-        self._nonce += 1
+        self._nonces[shard] = nonce
         return fetched
 
     async def _failed(self, error: Exception) -> None:

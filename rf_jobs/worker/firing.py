@@ -124,14 +124,16 @@ class Firer:
         if todo.run is not None:
             try:
                 job = self._maker.make(due.name, definition, plan.job, tick_id(due.name, todo.run), todo.run)
-                if self._placer.is_needed:
-                    await self._placer.claim([job.draft])
+                await self._placer.claim([job.draft])
                 in_its_shard(self._lifecycle.store.commands.shards, due.name, due.shard, job.draft.queue)
             except SchedulerError as impossible:  # here; perhaps not elsewhere
                 await self._trouble(due, str(impossible))
                 return None
+            except BackendError:
+                raise
             except Exception as impossible:  # the class's own methods, and middlewares, may raise anything
                 error = f"{type(impossible).__name__}: {impossible}"[:500]
+                job = None
                 missed += 1
                 log.error("schedule %s: a tick cannot be dispatched: %s", due.name, error)  # noqa: TRY400
         tick = Tick(

@@ -112,8 +112,7 @@ class WorkerPool:
         self.manager.offload.find_store()
         self._assemble()
         await self._advertiser.tell()
-        if self.manager.placer.is_needed:
-            await self.manager.placer.claim_queues(self.queues)
+        await self.manager.placer.claim_queues(self.queues)
         await self._brakes.start()
         self._state = RUNNING
         self._report()

@@ -7,12 +7,14 @@ import contextlib
 import contextvars
 import logging
 from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 from typing import Self
 
 from rf_jobs.client.dispatching import chunks
 from rf_jobs.client.manager import QueueManager
 from rf_jobs.client.outbox import Haul, OutboxSource, from_row
+from rf_jobs.client.placing import Refused, waves
 from rf_jobs.core import transitions
 from rf_jobs.core.transitions import Dispatching
 from rf_jobs.model.events import OutboxMeasured, OutboxRelayed
@@ -172,38 +174,38 @@ class Relay:
         large = list(items.values())
         if manager.offload.above is not None:
             large = await manager.offload.store_large(large)
-        large = await self._placed(large, haul, list(items))
-        rows = iter([seq for seq in items if seq not in haul.aside])
-        for chunk in chunks(large):
-            if mono() > until:
-                raise WorkerError(
-                    f"rows were taken more than {HELD_SECONDS:g} s ago and not pushed yet; taking them again"
-                )
-            try:
-                said = await manager.lifecycle.apply(
-                    transitions.enqueue(manager.store.commands, chunk), retry_for=PUSH_SECONDS
-                )
-            except RfJobsError as error:
-                self._blamed = blames_the_call(error)
-                raise
-            for at, seq in enumerate(islice(rows, len(chunk))):
-                code, detail = said.get(at, ("", ""))
-                if code in transitions.REFUSED_DISPATCH and code != "dropped":
-                    haul.aside[seq] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
+        rows = list(items)
+        placed, refused = await self._placed(large)
+        haul.aside.update((rows[at], _refused(*said)) for at, said in refused.items())
+        for wave in waves(placed, refused):
+            left = iter(wave)
+            for chunk in chunks([placed[at] for at in wave]):
+                await self._push_some(haul, [rows[at] for at in islice(left, len(chunk))], chunk, until)
 
-    async def _placed(self, items: list[Dispatching], haul: Haul, rows: list[int]) -> list[Dispatching]:
-        """Those that can be sent."""
+    async def _push_some(self, haul: Haul, rows: list[int], items: Sequence[Dispatching], until: float) -> None:
+        if mono() > until:
+            raise WorkerError(f"rows were taken more than {HELD_SECONDS:g} s ago and not pushed yet; taking them again")
+        manager = self._manager
+        try:
+            step = transitions.enqueue(manager.store.commands, items)
+            said = await manager.lifecycle.apply(step, retry_for=PUSH_SECONDS)
+        except RfJobsError as error:
+            self._blamed = blames_the_call(error)
+            raise
+        for at, seq in enumerate(rows):
+            code, detail = said.get(at, ("", ""))
+            if code in transitions.REFUSED_DISPATCH and code != "dropped":
+                haul.aside[seq] = _refused(code, detail)
+
+    async def _placed(self, items: list[Dispatching]) -> tuple[list[Dispatching], Refused]:
         placer = self._manager.placer
         if not placer.is_needed:
-            return items
+            return items, {}
         try:
-            placed, refused = await placer.place(items)
+            return await placer.place(items)
         except RfJobsError as error:
             self._blamed = isinstance(error, InvalidOption) or blames_the_call(error)
             raise
-        for at, (code, detail) in refused.items():
-            haul.aside[rows[at]] = f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"
-        return [item for at, item in enumerate(placed) if at not in refused]
 
     async def _on_disk(self) -> None:
         store = self._manager.store
@@ -270,3 +272,7 @@ class Relay:
                 "the oldest of %d rows in outbox %s has waited %.0f s, the objective is %.0f s",
                 backlog, self._source.name, age, objective,
             )  # fmt: skip
+
+
+def _refused(code: str, detail: str) -> str:
+    return f"the server refused it: {transitions.REFUSED_DISPATCH[code]} ({detail})"

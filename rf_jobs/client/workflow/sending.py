@@ -71,6 +71,7 @@ class GroupSender:
             items = [self._preparer.prepare(job, choices) for job, choices in plan.in_order()]
             homes = await self._homes(plan, items) if self._placer.is_needed else {}
             opened = [self.opened(planned, homes) for planned in plan.groups]
+            await self._placer.claim_queues(_queues_of(opened))
             await self._know(plan)
             for batches in _by_shard(opened):
                 state = await self._open(batches)
@@ -178,6 +179,12 @@ class GroupSender:
         shard = self._lifecycle.store.shards.of(draft.queue)
         kept = draft.id, draft.queue, str(draft.priority), name, draft.data.decode()
         return kept if shard == home else (*kept, str(shard))
+
+
+def _queues_of(batches: Sequence[NewBatch]) -> set[str]:
+    """Where their callbacks go."""
+    drafts = (batch.fields.get(event, b"[]") for batch in batches for event in ("then", "catch", "finally"))
+    return {draft[1] for data in drafts for draft in msgspec.json.decode(data)}
 
 
 def _by_shard(batches: Sequence[NewBatch]) -> list[list[NewBatch]]:

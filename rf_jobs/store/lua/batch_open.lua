@@ -5,7 +5,16 @@
 -- and it has ended for that. Behind it: effects, left in the outbox, sent to other shards
 local i = 1
 local first = soft('HMGET', P .. 'batch:' .. ARGV[1], 'sealed', 'abandoned')
-if first[1] then return {first[2] and 'abandoned' or 'known', EFFECTS, 0} end
+if first[1] then
+  -- They are there already: who expects them in another shard hears so.
+  local at = 1
+  while at <= #ARGV do
+    local away, there = abroad(ARGV[at + 1])
+    if away then send(away, 'unexpect', there, {ARGV[at]}, false) end
+    at = at + 3 + 2 * tonumber(ARGV[at + 2])
+  end
+  return {first[2] and 'abandoned' or 'known', EFFECTS, run_work()}
+end
 if ARGV[2] ~= '' and not abroad(ARGV[2]) and redis.call('EXISTS', P .. 'batch:' .. ARGV[1]) == 0 then
   local shut = closed(ARGV[2])
   if shut then return {shut, EFFECTS, 0} end

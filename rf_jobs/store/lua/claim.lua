@@ -2,7 +2,7 @@
 -- Reply: for each, in which shard it is
 local found = {}
 for i = 1, #ARGV, 2 do
-  redis.call('HSETNX', P .. 'homes', ARGV[i], ARGV[i + 1])
-  found[#found + 1] = tonumber(redis.call('HGET', P .. 'homes', ARGV[i]))
+  soft('HSETNX', P .. 'homes', ARGV[i], ARGV[i + 1])
+  found[#found + 1] = tonumber(soft('HGET', P .. 'homes', ARGV[i])) or -1
 end
 return found

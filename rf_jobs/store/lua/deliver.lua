@@ -23,7 +23,7 @@ for i = 11, #ARGV, 2 do
     else
       try({ARGV[i + 1]}, error, 'not a word that this version knows')
     end
-    if not do_work() then break end -- what follows must not overtake what this one brings
+    if not do_work() then break end -- what is too much goes to the outbox, where it is looked at again before it is done
   end
 end
 soft('HSET', key, FROM, last)

@@ -55,6 +55,10 @@ function heard.unexpect(batch, ids, missing)
   for _, ref in ipairs(all_here(ids)) do
     local how = soft('HGET', expected, ref)
     if how and missing and string.sub(how, 1, 1) == '+' then soft('HSET', P .. 'batch:' .. batch, 'abandoned', 1) end
+    -- A chain whose last step it was to be has the one before as its last.
+    if how and #how > 1 and soft('HGET', P .. 'batch:' .. batch, 'last') == ref then
+      soft('HSET', P .. 'batch:' .. batch, 'last', string.sub(how, 2))
+    end
     gone = gone + soft('HDEL', expected, ref)
   end
   if gone == 0 then return end
@@ -64,11 +68,13 @@ end
 
 -- A batch there expects these, and has heard nothing of them for long.
 function heard.verify(ids, batch)
-  local lost = {}
+  local lost, there = {}, {}
   for _, id in ipairs(ids) do
-    if not is_known(id) then lost[#lost + 1] = id end
+    local list = is_known(id) and there or lost
+    list[#list + 1] = id
   end
   if #lost > 0 then send(FROM, 'unexpect', batch, lost, true) end
+  if #there > 0 then send(FROM, 'unexpect', batch, there, false) end -- those that are its members have joined before
 end
 
 function heard.member(batch, id, state) work.member(batch, here(id), state) end
@@ -97,7 +103,8 @@ end
 
 -- A member that was told so has said what has become of it.
 function heard.answered(batch, id)
-  if soft('SREM', P .. 'returning:' .. batch, here(id)) == 1 then look_at(batch) end
+  soft('SREM', P .. 'returning:' .. batch, here(id))
+  look_at(batch)
 end
 
 -- A callback of a batch there.

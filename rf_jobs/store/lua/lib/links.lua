@@ -166,7 +166,12 @@ local function parent_over(child, parent, state, result)
   if not m[2] or m[1] ~= 'blocked' and not m[6] or soft('SREM', P .. 'parents:' .. child, parent) == 0 then return end
   if state ~= 'completed' and m[4] ~= 'run' then
     soft('SADD', P .. 'parents:' .. child, parent) -- should it be replayed
-    if m[6] or not take_waiting(m[2], child) then return end
+    if m[6] then
+      -- It has ended because of another already. Did its batch end it, it stays so when that runs again: until this parent does.
+      if soft('SISMEMBER', P .. 'parents:' .. child, m[6]) == 0 then undone_by(parent, child) end
+      return
+    end
+    if not take_waiting(m[2], child) then return end
     undone_by(parent, child)
     end_waiting(m[4] == 'dead' and 'dead' or 'cancelled', m[2], child, m[3] or '', id_of(parent) .. ' ' .. state)
     return

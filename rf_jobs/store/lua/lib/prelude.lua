@@ -95,8 +95,8 @@ local sent = 0 -- how much this script has sent to other shards
 -- Tells another shard what it has to do, see lib/abroad.lua. The words come there in the order in which they were sent, each once.
 -- Jobs and batches of this shard go by their ids, others by references.
 local function send(shard, ...)
-  redis.call('XADD', P .. 'outbox:' .. shard, '*', 'm', cjson.encode({...}))
-  redis.call('SADD', P .. 'outboxes', shard)
+  soft('XADD', P .. 'outbox:' .. shard, '*', 'm', cjson.encode({...}))
+  soft('SADD', P .. 'outboxes', shard)
   sent = sent + 1
 end
 
