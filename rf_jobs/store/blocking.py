@@ -54,13 +54,14 @@ class Blocking:
     async def _pop(self, routes: Routes[aredis.Redis], shard: int, queues: Sequence[str], timeout: float) -> str | None:
         keys = [self._shards.keys[self._shards.of(queue)].of("wake", queue) for queue in queues]
         while True:
+            client = routes.of(shard)
             try:
-                popped = await routes.of(shard).execute_command("BLPOP", *keys, f"{timeout:.3f}")
+                popped = await client.execute_command("BLPOP", *keys, f"{timeout:.3f}")
             except redis.exceptions.MovedError as error:
                 routes.moved(shard, error)
             except redis.exceptions.ConnectionError:
                 if routes.are_several:
-                    routes.lost([shard])
+                    routes.lost(client)
                 raise
             else:
                 return None if popped is None else queues[keys.index(text(popped[0]))]

@@ -40,6 +40,8 @@ BACKOFF_BASE, BACKOFF_CAP = 0.05, 2.0
 SOCKET_TIMEOUT = 10.0
 MOVES = 3
 """So often a shard may be elsewhere than the last node said, within one call."""
+GONE = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError, EOFError)
+"""What is raised where a server does not answer."""
 _NO_RETRY = 0
 _UNUSABLE = (ValueError, TypeError, LookupError)
 """What packing an argument or reading a reply may raise."""
@@ -191,6 +193,9 @@ class AsyncStore:
             reply = await client.execute_command(*wire)
         except redis.exceptions.MovedError as error:
             raise _Moved(call.shard, error) from error
+        except GONE:
+            self._routes.lost(client)
+            raise
         return call.read(reply)
 
     async def _pipelined(self, calls: Sequence[Call[Any]]) -> list[Any]:
@@ -198,7 +203,11 @@ class AsyncStore:
         pipe = client.pipeline(transaction=False)
         for call in calls:
             pipe.execute_command(*self.server.wire(call))
-        replies = await pipe.execute(raise_on_error=False)
+        try:
+            replies = await pipe.execute(raise_on_error=False)
+        except GONE:
+            self._routes.lost(client)
+            raise
         for at, call in enumerate(calls):
             if isinstance(replies[at], redis.exceptions.NoScriptError):
                 # The others have run; this one has not, and runs now.
@@ -237,8 +246,6 @@ class AsyncStore:
                 if what is Failure.TRANSIENT:
                     for client in self._routes.all:
                         await client.connection_pool.disconnect(inuse_connections=False)
-                if self._routes.are_several:
-                    self._routes.lost(range(len(self.shards)))
                 await asyncio.sleep(pause)
             except _UNUSABLE as error:
                 self.observer(op, time.perf_counter() - began, Failure.WRONG.value)
@@ -345,8 +352,6 @@ class SyncStore:
                 if what is Failure.TRANSIENT:
                     for client in self._routes.all:
                         client.connection_pool.disconnect()
-                if self._routes.are_several:
-                    self._routes.lost(range(len(self.shards)))
                 time.sleep(pause)
             except _UNUSABLE as error:
                 raise unusable(error, call.op) from error
@@ -368,6 +373,9 @@ class SyncStore:
                 client.script_load(self.server.script(call.script).text)
             except redis.exceptions.MovedError as error:
                 self._routes.moved(call.shard, error)
+            except GONE:
+                self._routes.lost(client)
+                raise
         return call.read(self._routes.of(call.shard).execute_command(*wire))
 
     def close(self) -> None:

@@ -3,7 +3,7 @@ was asked says who has the shard, and that is remembered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import redis.exceptions
@@ -47,8 +47,9 @@ class Routes(Generic[Client]):
             self._clients[address] = self._connect(address)
         self._at[shard] = address
 
-    def lost(self, shards: Iterable[int]) -> None:
-        """The node that has these shards did not answer: another one may know who has them by now."""
-        for shard in shards:
-            known = list(self._clients)
-            self._at[shard] = known[(known.index(self._at[shard]) + 1) % len(known)]
+    def lost(self, client: Client) -> None:
+        """The node behind this client did not answer: another one may know by now who has what it had."""
+        known = list(self._clients)
+        gone = next(address for address in known if self._clients[address] is client)
+        other = known[(known.index(gone) + 1) % len(known)]
+        self._at = [other if address == gone else address for address in self._at]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from rf_jobs import Batch, Chain, InvalidOption, Job, QueueManager, WorkerConfig, WorkerPool
+from rf_jobs import Batch, Chain, InvalidOption, Job, QueueManager, Scheduler, WorkerConfig, WorkerPool
 from rf_jobs.model.events import BatchFinished, Event, JobBlocked, JobDispatched, JobUnblocked
 from rf_jobs.store import shard_calls
 from rf_jobs.store.calls import Left, text
 from rf_jobs.testing import drain
 from rf_jobs.words.config_settings import JobsSettings, Settings
-from rf_jobs.words.errors import BackendError, BatchClosed, ConfigError, JobNotFound
+from rf_jobs.words.errors import BackendError, BatchClosed, ConfigError, DuplicateJob, JobNotFound
+from rf_jobs.words.states import State
 from tests.support.flow_jobs import Breaks, Note, Tells, Waits, gate, mended, seen
 from tests.support.waiting import until
 
@@ -375,3 +377,56 @@ async def test_a_batch_whose_member_fails_before_all_of_it_is_sent_ends_as_faile
 
 async def _dead(manager: QueueManager, queue: str) -> bool:
     return (await manager.queue(queue)).counts["dead"] == 1
+
+
+# --- what a reader found -------------------------------------------------------------------------------------------
+
+
+async def test_schedules_of_code_in_several_shards(manager: QueueManager) -> None:
+    scheduler = Scheduler(manager)
+    for queue in ("one", "two"):
+        scheduler.schedule("0 0 1 1 *").job(Note(what=queue)).name(queue).on_queue(queue)
+    async with scheduler:
+        assert {info.name for info in await manager.schedules.list()} == {"one", "two"}
+
+
+async def test_a_group_added_twice_is_expected_once(manager: QueueManager) -> None:
+    batch = Batch([manager.dispatch_to(Note(what="a"), "one")])
+    await batch.dispatch(manager)
+    for _ in range(2):
+        inner = Batch([manager.dispatch_to(Note(what="b"), "two")])
+        inner.with_id("01900000-0000-7000-8000-000000000002")
+        with contextlib.suppress(BatchClosed):
+            await manager.batch(batch.id).add(inner)
+    async with WorkerPool(CONFIG, manager):
+        assert await batch.wait(10) == "completed"
+    assert sorted(seen) == ["a", "b"]
+
+
+async def test_a_refused_step_leaves_its_chain_as_it_was(manager: QueueManager) -> None:
+    chain = Chain([manager.dispatch_to(Note(what="first"), "one"), manager.dispatch_to(Note(what="second"), "one")])
+    await chain.dispatch(manager)
+    (step, *_) = [record.id for record in await manager.inspector.page(State.READY, "one", 0, 1)]
+    handle = manager.chain(chain.id, step)
+    stranger = "00000000-0000-7000-8000-000000000000"
+    with pytest.raises(JobNotFound):
+        await handle.append(manager.dispatch_to(Note(what="no"), "two").depends_on(stranger))
+    for queue in ("two", "one"):
+        await handle.append(manager.dispatch_to(Note(what=f"more in {queue}"), queue))
+    async with WorkerPool(CONFIG, manager):
+        assert await chain.wait(10) == "completed"
+    assert seen == ["first", "second", "more in two", "more in one"]
+
+
+async def test_one_call_can_not_spread_a_limit(manager: QueueManager) -> None:
+    with pytest.raises(InvalidOption, match="the limit"):
+        await manager.dispatch_many([manager.dispatch_to(_Capped(), queue) for queue in ("one", "two")])
+    assert await manager.size("one") == await manager.size("two") == 0
+
+
+async def test_an_id_is_one_jobs_in_all_shards(manager: QueueManager) -> None:
+    job_id = await manager.dispatch_to(Note(what="a"), "one")
+    with pytest.raises(DuplicateJob, match="taken by a"):
+        await manager.dispatch_to(Note(what="a"), "two").with_id(job_id)
+    assert await manager.dispatch_to(Note(what="a"), "one").with_id(job_id) == job_id
+    await manager.clear("one")

@@ -14,17 +14,19 @@ local function is_after(id, other)
   return ms > other_ms or ms == other_ms and tonumber(number_of) > (tonumber(other_number) or 0)
 end
 
+local ids, words = {}, {}
 for i = 11, #ARGV, 2 do
   if is_after(ARGV[i], last) then
-    last = ARGV[i]
     local ok, word = pcall(cjson.decode, ARGV[i + 1])
-    if ok and type(word) == 'table' and heard[word[1]] then
-      try(word, heard[word[1]], word[2], word[3], word[4], word[5], word[6])
-    else
-      try({ARGV[i + 1]}, error, 'not a word that this version knows')
-    end
-    if not do_work() then break end -- what is too much goes to the outbox, where it is looked at again before it is done
+    ids[#ids + 1] = ARGV[i]
+    words[#words + 1] = ok and type(word) == 'table' and heard[word[1]] and word or {'unknown', ARGV[i + 1]}
   end
+end
+outdate(words)
+for i, word in ipairs(words) do
+  last = ids[i]
+  try(word, heard[word[1]], word[2], word[3], word[4], word[5], word[6])
+  if not do_work() then break end -- what is too much goes to the outbox, where it is looked at again before it is done
 end
 soft('HSET', key, FROM, last)
 local left, further = run_work()

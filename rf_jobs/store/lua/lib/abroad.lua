@@ -77,7 +77,25 @@ function heard.verify(ids, batch)
   if #there > 0 then send(FROM, 'unexpect', batch, there, false) end -- those that are its members have joined before
 end
 
-function heard.member(batch, id, state) work.member(batch, here(id), state) end
+function heard.member(batch, id, state, is_back) work.member(batch, here(id), state, is_back) end
+
+-- Of words that are delivered together: an end, and that who has ended runs again. Done one after the other, they would have others
+-- end and run again who tell the same, for ever. So the first does not take effect on others.
+local function outdate(words)
+  local back = {}
+  for i = #words, 1, -1 do
+    local word = words[i]
+    local name, a, b = word[1], tostring(word[2]), tostring(word[3])
+    if name == 'reopen' or name == 'restore' then back[name .. ' ' .. a .. ' ' .. b] = true end
+    if name == 'member' and word[4] ~= 'completed' and back['reopen ' .. a .. ' ' .. b] then word[5] = true end
+    if name == 'parent_over' and word[4] ~= 'completed' and back['restore ' .. a .. ' ' .. b]
+      or name == 'doomed' and word[4] ~= '1' and back['restore ' .. a .. ' ' .. tostring(word[5])] then word[1] = 'nothing' end
+  end
+end
+
+function heard.nothing() end
+
+function heard.unknown() error('not a word that this version knows') end
 
 function heard.members(batch, ids)
   if many('SREM', P .. 'pending:' .. batch, all_here(ids)) > 0 then look_at(batch) end

@@ -83,8 +83,8 @@ local function look_at(batch)
   if b[3] then WORK[#WORK + 1] = {'over', batch, (state == 'completed' or b[6] == '1') and 'completed' or 'dead', b[3]} end
 end
 
--- A member of a batch has ended.
-function work.member(batch, id, state)
+-- A member of a batch has ended. is_back: and runs again, as its batch is about to hear, so that nobody is stopped for it.
+function work.member(batch, id, state, is_back)
   if is_stale(id, state) then return end
   local shard, there = abroad(batch)
   if shard then return send(shard, 'member', there, id, state) end
@@ -94,7 +94,7 @@ function work.member(batch, id, state)
     soft('SADD', P .. 'failed:' .. batch, id)
     if abroad(id) and soft('SISMEMBER', P .. 'returning:' .. batch, id) == 1 then return end
     if soft('HSETNX', key, 'first_failed', id) == 1 and soft('HEXISTS', key, 'stopped') == 0 then fire(batch, 'catch') end
-    if soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id_of(id) .. ' ' .. state, '0') end
+    if not is_back and soft('HGET', key, 'lenient') ~= '1' then work.stop(batch, id_of(id) .. ' ' .. state, '0') end
   end
   look_at(batch)
 end

@@ -235,6 +235,10 @@ end
 local function restore(child, by)
   local m = meta_of(child, 'queue', 'links', 'state', 'class', 'undone', 'onfail')
   local queue, family = m[1], m[3] == 'dead' and 'dead' or 'cancelled'
+  if m[3] == 'blocked' and soft('SISMEMBER', P .. 'parents:' .. child, by) == 1 then -- it has not heard of the end: it waits on
+    behind(child, {by}, m[6] or 'cancel')
+    return true
+  end
   if m[5] ~= by or not queue or not redis.call('ZSCORE', P .. family .. ':' .. queue, child) then return true end
   local waits, failed = behind(child, soft('SMEMBERS', P .. 'parents:' .. child), m[6] or 'cancel')
   redis.call('UNLINK', P .. 'parents:' .. child)
