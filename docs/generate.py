@@ -62,7 +62,7 @@ def keys() -> str:
     return f"""{NOTICE}
 # Keys
 
-Drawn from `rf_jobs/store/keys.py`. All keys of a namespace begin with `{{<namespace>}}:` (default `{{rf}}:`), one hash tag, so
+Drawn from `rf_jobs/store/keys.py`. All keys of a shard begin with `{{<namespace>}}:` (default `{{rf}}:`), of others than the first with `{{<namespace>/<n>}}:`: one hash tag, so
 that every transition is one atomic script. Nothing else may write them; read as you like.
 
 | key | type | holds | lives |
