@@ -3,6 +3,7 @@ once. And moments that only shards have."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -272,3 +273,39 @@ def called(flow: ShardedFlow, batch: str) -> list[str]:
     """The callbacks of a batch that stand somewhere."""
     mine = {str(UUID(int=UUID(batch).int + 10**9 * (1 + at))) for at in range(len(EVENTS))}
     return sorted(mine & flow.states().keys())
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_failures_and_replays_do_not_chase_each_other(slow: ShardedFlow, seed: int) -> None:
+    """A batch in a chain fails and is replayed, again and again, while those behind it have not heard of the last time: news that
+    a member has ended, and that it is back, had others end and come back, who said the same for ever."""
+    luck = random.Random(seed)
+    slow.home = 1
+    chain = slow.open(kind="chain", last="")
+    slow.home = 3
+    inner = slow.open(outer=chain)
+    first = slow.add(Options(batch=inner), queue="calls")
+    slow.settle()
+    second = slow.add(behind(inner, batch=chain))
+    third = slow.add(behind(second, batch=chain), queue="calls")
+    slow.settle()
+    slow.seal(inner, chain)
+    slow.perform("bury", first, queue="calls")
+    for _ in range(luck.randint(1, 4)):
+        for _ in range(luck.randint(0, 5)):
+            slow.carry_some(luck)
+        if slow.states()[first] == "dead":
+            slow.revive(first, queue="calls")
+        for _ in range(luck.randint(0, 5)):
+            slow.carry_some(luck)
+        if slow.states()[first] == "ready":
+            slow.perform("bury", first, queue="calls")
+    slow.settle(80)
+    if slow.states()[first] == "dead":
+        assert [slow.states()[each] for each in (second, third)] == ["cancelled", "cancelled"]
+        slow.revive(first, queue="calls")
+        slow.settle(80)
+    for each, queue in ((first, "calls"), (second, "a"), (third, "calls")):
+        slow.perform("complete", each, queue=queue)
+        slow.settle(80)
+    assert [slow.batch(each)["state"] for each in (inner, chain)] == ["completed", "completed"]
