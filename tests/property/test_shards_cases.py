@@ -3,7 +3,6 @@ once. And moments that only shards have."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -16,7 +15,7 @@ from rf_jobs.store.embedded import EmbeddedServer
 from rf_jobs.store.options import Depends, Options
 from rf_jobs.store.shapes import Retention
 from tests.property import snapshot
-from tests.property.flow import EVENTS, Flow, bounded
+from tests.property.flow import EVENTS, Flow, Luck, bounded
 from tests.property.sharded_flow import ShardedFlow
 from tests.property.test_flow_cases import *  # noqa: F403 (each of its tests, with the fixture of this module)
 from tests.property.test_flow_cases import behind
@@ -279,7 +278,7 @@ def called(flow: ShardedFlow, batch: str) -> list[str]:
 def test_failures_and_replays_do_not_chase_each_other(slow: ShardedFlow, seed: int) -> None:
     """A batch in a chain fails and is replayed, again and again, while those behind it have not heard of the last time: news that
     a member has ended, and that it is back, had others end and come back, who said the same for ever."""
-    luck = random.Random(seed)
+    luck = Luck(seed)
     slow.home = 1
     chain = slow.open(kind="chain", last="")
     slow.home = 3
