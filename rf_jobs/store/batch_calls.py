@@ -79,6 +79,19 @@ def pending(commands: Commands, batch: str) -> Call[int]:
     )
 
 
+def is_dispatched(commands: Commands, batch: str) -> Call[bool]:
+    """Whether all of it is there, or, unless it is known, nothing of it."""
+
+    def read(reply: list[bytes | None]) -> bool:
+        state, sealed = reply
+        return state is None or sealed is not None
+
+    return commands.everywhere(
+        lambda keys, number: Call("read", ("HMGET", keys.of("batch", batch), "state", "sealed"), read, shard=number),
+        all,
+    )
+
+
 def failed(commands: Commands, batch: str) -> Call[int]:
     """How many members ended, and did not complete."""
     return commands.everywhere(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from rf_jobs import QueueManager, WorkerConfig, WorkerPool
+from rf_jobs import Chain, Job, QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.store.keys import Shards
 from rf_jobs.store.redis import SyncStore
 from rf_jobs.words.config_settings import JobsSettings, Settings
 from rf_jobs.words.errors import BackendError, ConfigError
-from tests.support.flow_jobs import Note, Tells
+from tests.support.flow_jobs import Note, Tells, seen
 
 PLACES = {"one": 1, "two": 2, "zero": 0}
 
@@ -72,3 +73,40 @@ async def test_strangers_among_the_outboxes_keep_nobody_waiting(redis_url: str) 
         parent = await manager.dispatch_to(Note(what="parent"), "one")
         async with WorkerPool(WorkerConfig(queues=[*PLACES], sleep=5), manager):
             assert await manager.dispatch_to(Tells(), "two").depends_on(parent).result(10) == "parent"
+
+
+class _Grows(Job, queue="one"):
+    how: str
+
+    async def handle(self, ctx: Any) -> None:
+        put = ctx.chain.append if self.how == "append" else ctx.chain.insert
+        await put(ctx.manager.dispatch_to(_Slow(), "two"))
+
+
+class _Slow(Job, queue="two"):
+    async def handle(self, ctx: Any) -> None:
+        await asyncio.sleep(0.5)
+        seen.append("more")
+
+
+@pytest.mark.parametrize("how", ["append", "insert"])
+async def test_a_step_grows_a_chain_that_is_still_being_dispatched(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    seen.clear()
+    async with QueueManager(settings(redis_url)) as manager, QueueManager(settings(redis_url)) as dispatching:
+        coalescer = dispatching.placer._coalescer
+        at_once = coalescer.send_all
+
+        async def slowly(items: Any) -> Any:
+            said = await at_once(items)
+            await asyncio.sleep(0.2)
+            return said
+
+        monkeypatch.setattr(coalescer, "send_all", slowly)
+        async with WorkerPool(WorkerConfig(queues=[*PLACES], sleep=5), manager):
+            steps = [("one", _Grows(how=how)), ("two", Note(what="second")), ("zero", Note(what="third"))]
+            chain = Chain([dispatching.dispatch_to(job, queue) for queue, job in steps])
+            await chain.dispatch(dispatching)
+            assert await chain.wait(10) == "completed"
+    assert seen == (["second", "third", "more"] if how == "append" else ["more", "second", "third"])

@@ -31,6 +31,8 @@ from rf_jobs.words.timing import Duration, seconds
 Send = Callable[[Job, Choices], Awaitable[UUID]]
 LOOK_SECONDS = (0.02, 1.0)
 """Between two looks of ``wait``: at first and at the longest."""
+DISPATCH_SECONDS = 5.0
+"""So long a step waits for the dispatch of its own chain."""
 _ROW: tuple[Callable[[Commands, str], Call[Any]], ...] = (batch_calls.fields, batch_calls.pending, batch_calls.failed)
 """What a record is made of."""
 
@@ -150,13 +152,25 @@ class ChainHandle(BatchHandle):
         """A step between this one and the next."""
         asked, extra = self._taken(job)
         extra.parents, extra.next = (str(self._step), *extra.parents), True
+        await self._all_of_it()
         return await self._send(*asked)
 
     async def append(self, job: Job | Pending[Any]) -> UUID:
         """A step behind the last one. Raises ``BatchClosed`` where the chain has failed or was cancelled."""
         asked, extra = self._taken(job)
         extra.last = True
+        await self._all_of_it()
         return await self._send(*asked)
+
+    async def _all_of_it(self) -> None:
+        """Its first step may run while those behind it are still being dispatched: nothing can be put before or behind what is not
+        there. Whoever dispatches it may have died; then this waits for nothing."""
+        store = self._lifecycle.store
+        call = batch_calls.is_dispatched(store.commands, str(self.id))
+        for _ in range(round(DISPATCH_SECONDS / LOOK_SECONDS[0])):
+            if await store.run(call):
+                return
+            await asyncio.sleep(LOOK_SECONDS[0])
 
     def _taken(self, job: Job | Pending[Any]) -> tuple[tuple[Job, Choices], Extra]:
         asked = step_of(job, Place(str(self.id), self._batch, str(self.id), ()))
