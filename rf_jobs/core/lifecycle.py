@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import TypeVar
 
 from rf_jobs.core.transitions import Transition, events_of
@@ -73,7 +74,11 @@ class Lifecycle:
         commands = self.store.commands
         here = abroad = 0
         away: RfJobsError | None = None
-        for words in await self.store.run(shard_calls.outgoing(commands)):
+        found = await self.store.run(shard_calls.outgoing(commands))
+        random.shuffle(found)  # so that each has its turn
+        now = shard_calls.one_way(found)
+        abroad += len(found) - len(now)
+        for words in now:
             try:  # a shard that can't be reached must not keep others from hearing
                 last, effects, left = await self.store.run(shard_calls.deliver(commands, words).with_effects())
                 self.bus.emit_all(events_of(effects))

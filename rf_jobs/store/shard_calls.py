@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,20 @@ def outgoing(commands: Commands) -> Call[list[Words]]:
     return commands.everywhere(
         lambda _, number: make(number), lambda answers: [one for some in answers for one in some]
     )
+
+
+def one_way(found: Sequence[Words]) -> list[Words]:
+    """Some of them, so that no shard both speaks and is spoken to. What crosses on its way has two shards act on what is out of
+    date: a replay and a cancellation that meet so every time would answer each other for ever."""
+    chosen: list[Words] = []
+    speakers: set[int] = set()
+    listeners: set[int] = set()
+    for words in found:
+        if words.source not in listeners and words.target not in speakers:
+            chosen.append(words)
+            speakers.add(words.source)
+            listeners.add(words.target)
+    return chosen
 
 
 def deliver(commands: Commands, words: Words) -> Call[str]:

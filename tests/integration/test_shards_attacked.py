@@ -10,6 +10,7 @@ import pytest
 from rf_jobs import Chain, Job, QueueManager, WorkerConfig, WorkerPool
 from rf_jobs.store.keys import Shards
 from rf_jobs.store.redis import SyncStore
+from rf_jobs.store.shard_calls import Words, one_way
 from rf_jobs.words.config_settings import JobsSettings, Settings
 from rf_jobs.words.errors import BackendError, ConfigError
 from tests.support.flow_jobs import Note, Tells, seen
@@ -110,3 +111,12 @@ async def test_a_step_grows_a_chain_that_is_still_being_dispatched(
             await chain.dispatch(dispatching)
             assert await chain.wait(10) == "completed"
     assert seen == (["second", "third", "more"] if how == "append" else ["more", "second", "third"])
+
+
+def test_what_is_carried_at_once_does_not_cross() -> None:
+    def words(source: int, target: int) -> Words:
+        return Words(source, target, [], 0)
+
+    found = [words(1, 3), words(3, 1), words(0, 3), words(3, 2), words(1, 2), words(2, 0)]
+    assert [(each.source, each.target) for each in one_way(found)] == [(1, 3), (0, 3), (1, 2)]
+    assert one_way(found[1:2]) == found[1:2]

@@ -59,8 +59,8 @@ class ShardedFlow(Flow):
     # --- what is carried -----------------------------------------------------------------------------------------
 
     def carry(self) -> None:
-        """Bring all that there is now."""
-        for words in self.store.run(shard_calls.outgoing(self.commands)):
+        """Bring what there is now, as ``Lifecycle`` does."""
+        for words in shard_calls.one_way(self.store.run(shard_calls.outgoing(self.commands))):
             self.bring(words)
 
     def bring(self, words: Words) -> None:

@@ -308,3 +308,69 @@ def test_failures_and_replays_do_not_chase_each_other(slow: ShardedFlow, seed: i
         slow.perform("complete", each, queue=queue)
         slow.settle(80)
     assert [slow.batch(each)["state"] for each in (inner, chain)] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("seed", [1109, *range(24)])
+def test_groups_over_shards_can_be_mended_whatever_crossed(slow: ShardedFlow, seed: int) -> None:
+    """Members fail and are replayed while news of it is on its way; when all is replayed and completes, so do the groups. In seed
+    1109 a replay and a cancellation crossed, and answered each other for ever."""
+    luck, queues = Luck(seed), dict[str, str]()
+
+    def add(asked: Options) -> str:
+        queue = luck.choice(["a", "b", "calls"])
+        job = slow.add(asked, queue=queue)
+        queues[job] = queue
+        return job
+
+    def member(group: str, before: str) -> str:
+        return add(behind(before, batch=group) if before else Options(batch=group))
+
+    slow.home = luck.randrange(4)
+    is_chain = luck.random() < 0.5
+    outer = slow.open(kind="chain", last="") if is_chain else slow.open()
+    groups, last = [outer], ""
+    for _ in range(luck.randint(2, 4)):
+        slow.settle()
+        if luck.random() < 0.5:
+            slow.home = luck.randrange(4)
+            inner = slow.open(outer=outer) if luck.random() < 0.7 else slow.open(outer=outer, lenient="1")
+            groups.append(inner)
+            for _ in range(luck.randint(1, 3)):
+                member(inner, last)
+            last = inner if is_chain else ""
+        else:
+            last = member(outer, last) if is_chain else member(outer, "")[:0]
+        slow.settle()
+    if luck.random() < 0.5:
+        add(behind(outer))
+    slow.seal(*groups[::-1])
+    slow.settle()
+
+    def having(*states: str) -> list[str]:
+        found = slow.states()
+        return [job for job in queues if found.get(job) in states]
+
+    for _ in range(luck.randint(5, 40)):
+        what = luck.random()
+        if what < 0.4 and (ready := having("ready")):
+            job = luck.choice(ready)
+            slow.perform(luck.choice(["bury", "bury", "complete"]), job, queue=queues[job])
+        elif what < 0.8 and (dead := having("dead")):
+            job = luck.choice(dead)
+            slow.revive(job, queue=queues[job])
+        elif luck.random() < 0.7:
+            slow.carry_some(luck)
+        else:
+            slow.carry()
+    slow.settle(100)
+    for _ in range(60):
+        if not (rest := having("ready", "dead")):
+            break
+        job = luck.choice(rest)
+        if job in having("dead"):
+            slow.revive(job, queue=queues[job])
+        else:
+            slow.perform("complete", job, queue=queues[job])
+        slow.settle(100)
+    assert set(having("completed")) == set(queues)
+    assert {slow.batch(group)["state"] for group in groups} == {"completed"}
