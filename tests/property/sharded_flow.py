@@ -60,7 +60,8 @@ class ShardedFlow(Flow):
 
     def carry(self) -> None:
         """Bring what there is now, as ``Lifecycle`` does."""
-        for words in shard_calls.one_way(self.store.run(shard_calls.outgoing(self.commands))):
+        found = self.store.run(shard_calls.outgoing(self.commands))
+        for words in shard_calls.one_way(found):
             self.bring(words)
 
     def bring(self, words: Words) -> None:
