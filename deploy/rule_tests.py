@@ -1,98 +1,22 @@
-"""promtool's unit tests of the rules: each alert fires when it should, for whom it should, and not otherwise.
-
-The annotations are expected too, with the labels and the printed value filled in here, so that what an operator reads
-at night is tested as well.
-"""
+"""promtool's unit tests of the rules: each alert fires when it should, for whom it should, and not otherwise."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote_plus
 
+from deploy.rule_case import Case, Fired, labels_of, series
 from deploy.settings import Settings
-from rf_jobs.telemetry.promql import recorded_name, renamed
-from rf_jobs.telemetry.rules.alerts import alerts
+from deploy.waiting_cases import CASES as WAITING
+from rf_jobs.telemetry.promql import recorded_name
 from rf_jobs.telemetry.rules.objectives import JOB
-
-_PLACE = re.compile(r"\{\{\s*\$(value|labels\.(\w+))[^}]*?(urlquery)?\s*\}\}")
-
-
-@dataclass(frozen=True)
-class Fired:
-    """An alert that is expected: its labels beyond those of the rule, and its value as the description prints it."""
-
-    alert: str
-    value: str
-    window: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-
-    def expected(self, settings: Settings) -> dict[str, Any]:
-        rule = next(a for a in alerts(settings) if (a.name, a.window) == (self.alert, self.window)).rule(settings)
-        return {
-            "exp_labels": {**rule["labels"], **self.labels},
-            "exp_annotations": {name: self._filled(text) for name, text in rule["annotations"].items()},
-        }
-
-    def _filled(self, text: str) -> str:
-        def fill(place: re.Match[str]) -> str:
-            said = self.labels.get(place[2], "") if place[2] else self.value
-            return quote_plus(said) if place[3] else said
-
-        return _PLACE.sub(fill, text)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A history of series, and what fires when. An alert asked about without an expectation must not fire."""
-
-    name: str
-    series: dict[str, str]
-    """Values in promtool's notation, one a minute."""
-    at: dict[tuple[str, str], tuple[Fired, ...]]
-    """By (time, alert)."""
-    queries: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
-    """By (time, query): samples."""
-
-    def test(self, settings: Settings) -> dict[str, Any]:
-        ns = settings.namespace
-        built: dict[str, Any] = {
-            "name": self.name,
-            "interval": "1m",
-            "input_series": [{"series": renamed(name, ns), "values": values} for name, values in self.series.items()],
-            "alert_rule_test": [
-                {"eval_time": time, "alertname": alert, "exp_alerts": [each.expected(settings) for each in fired]}
-                for (time, alert), fired in self.at.items()
-            ],
-        }
-        if self.queries:
-            built["promql_expr_test"] = [
-                {
-                    "expr": renamed(query, ns),
-                    "eval_time": time,
-                    "exp_samples": [{"labels": renamed(k, ns), "value": v} for k, v in samples.items()],
-                }
-                for (time, query), samples in self.queries.items()
-            ]
-        return built
-
-
-def _queue(name: str) -> dict[str, str]:
-    return {"cluster": "c1", "queue": name}
 
 
 def _processed(queue: str, outcome: str) -> str:
     return f'jobs_processed_total{{cluster="c1", queue="{queue}", job_class="A", outcome="{outcome}"}}'
 
 
-def _of(metric: str, queue: str, **labels: str) -> str:
-    more = "".join(f', {name}="{value}"' for name, value in labels.items())
-    return f'{metric}{{cluster="c1", queue="{queue}"{more}}}'
-
-
 def _burned(window: str, value: str, queue: str = "bad") -> Fired:
-    return Fired("RFJobsErrorBudgetBurn", value, window, _queue(queue))
+    return Fired("RFJobsErrorBudgetBurn", value, window, labels_of(queue))
 
 
 _BURN = "RFJobsErrorBudgetBurn"
@@ -134,84 +58,84 @@ _RECOVERED = Case(
 _STUCK = Case(
     "stuck: ready jobs and none started; not where it is paused, where jobs start, or where none is ready",
     {
-        _of("queue_depth", "stuck", state="ready"): "5x60",
-        _of("queue_events_total", "stuck", event="started"): "7x60",
-        _of("queue_paused", "stuck"): "0x60",
-        _of("queue_depth", "paused", state="ready"): "5x60",
-        _of("queue_events_total", "paused", event="started"): "7x60",
-        _of("queue_paused", "paused"): "1x60",
-        _of("queue_depth", "busy", state="ready"): "5x60",
-        _of("queue_events_total", "busy", event="started"): "0+3x60",
-        _of("queue_paused", "busy"): "0x60",
-        _of("queue_depth", "empty", state="ready"): "0x60",
-        _of("queue_events_total", "empty", event="started"): "7x60",
-        _of("queue_paused", "empty"): "0x60",
+        series("queue_depth", "stuck", state="ready"): "5x60",
+        series("queue_events_total", "stuck", event="started"): "7x60",
+        series("queue_paused", "stuck"): "0x60",
+        series("queue_depth", "paused", state="ready"): "5x60",
+        series("queue_events_total", "paused", event="started"): "7x60",
+        series("queue_paused", "paused"): "1x60",
+        series("queue_depth", "busy", state="ready"): "5x60",
+        series("queue_events_total", "busy", event="started"): "0+3x60",
+        series("queue_paused", "busy"): "0x60",
+        series("queue_depth", "empty", state="ready"): "0x60",
+        series("queue_events_total", "empty", event="started"): "7x60",
+        series("queue_paused", "empty"): "0x60",
     },
     {
         ("4m", "RFJobsQueueStuck"): (),
-        ("20m", "RFJobsQueueStuck"): (Fired("RFJobsQueueStuck", "5", labels=_queue("stuck")),),
+        ("20m", "RFJobsQueueStuck"): (Fired("RFJobsQueueStuck", "5", labels=labels_of("stuck")),),
     },
 )
 _AGE = Case(
     "age: each queue has its own objective",
     {
-        _of("queue_oldest_job_age_seconds", "late"): "0+60x60",
-        _of("rf_queue_age_objective_seconds", "late"): "300x60",
-        _of("queue_oldest_job_age_seconds", "patient"): "0+60x60",
-        _of("rf_queue_age_objective_seconds", "patient"): "86400x60",
+        series("queue_oldest_job_age_seconds", "late"): "0+60x60",
+        series("rf_queue_age_objective_seconds", "late"): "300x60",
+        series("queue_oldest_job_age_seconds", "patient"): "0+60x60",
+        series("rf_queue_age_objective_seconds", "patient"): "86400x60",
     },
     {
         ("9m", "RFJobsQueueAgeHigh"): (),
-        ("12m", "RFJobsQueueAgeHigh"): (Fired("RFJobsQueueAgeHigh", "12m 0s", labels=_queue("late")),),
+        ("12m", "RFJobsQueueAgeHigh"): (Fired("RFJobsQueueAgeHigh", "12m 0s", labels=labels_of("late")),),
     },
 )
 _WORKERS = Case(
     "no workers: ready jobs whose queue no live worker lists",
     {
-        _of("queue_depth", "alone", state="ready"): "3x30",
-        _of("queue_depth", "gone", state="ready"): "4x30",
-        _of("worker_slots", "gone"): "10x5 0x25",
-        _of("queue_depth", "served", state="ready"): "3x30",
-        _of("worker_slots", "served"): "10x30",
-        _of("queue_depth", "empty", state="ready"): "0x30",
+        series("queue_depth", "alone", state="ready"): "3x30",
+        series("queue_depth", "gone", state="ready"): "4x30",
+        series("worker_slots", "gone"): "10x5 0x25",
+        series("queue_depth", "served", state="ready"): "3x30",
+        series("worker_slots", "served"): "10x30",
+        series("queue_depth", "empty", state="ready"): "0x30",
     },
     {
         ("4m", "RFJobsNoWorkers"): (),
-        ("8m", "RFJobsNoWorkers"): (Fired("RFJobsNoWorkers", "3", labels=_queue("alone")),),
+        ("8m", "RFJobsNoWorkers"): (Fired("RFJobsNoWorkers", "3", labels=labels_of("alone")),),
         ("20m", "RFJobsNoWorkers"): tuple(
-            Fired("RFJobsNoWorkers", value, labels=_queue(queue)) for queue, value in (("alone", "3"), ("gone", "4"))
+            Fired("RFJobsNoWorkers", value, labels=labels_of(queue)) for queue, value in (("alone", "3"), ("gone", "4"))
         ),
     },
 )
 _DEAD = Case(
     "dead letters: one is enough; not when they were there before, nor when they are gone again",
     {
-        _of("queue_events_total", "bad", event="dead"): "0x10 1x30",
-        _of("queue_depth", "bad", state="dead"): "0x10 1x30",
-        _of("queue_events_total", "old", event="dead"): "9x40",
-        _of("queue_depth", "old", state="dead"): "9x40",
-        _of("queue_events_total", "replayed", event="dead"): "0x10 1x30",
-        _of("queue_depth", "replayed", state="dead"): "0x40",
+        series("queue_events_total", "bad", event="dead"): "0x10 1x30",
+        series("queue_depth", "bad", state="dead"): "0x10 1x30",
+        series("queue_events_total", "old", event="dead"): "9x40",
+        series("queue_depth", "old", state="dead"): "9x40",
+        series("queue_events_total", "replayed", event="dead"): "0x10 1x30",
+        series("queue_depth", "replayed", state="dead"): "0x40",
     },
     {
         ("10m", "RFJobsDeadLetterGrowing"): (),
-        ("20m", "RFJobsDeadLetterGrowing"): (Fired("RFJobsDeadLetterGrowing", "1", labels=_queue("bad")),),
+        ("20m", "RFJobsDeadLetterGrowing"): (Fired("RFJobsDeadLetterGrowing", "1", labels=labels_of("bad")),),
         ("40m", "RFJobsDeadLetterGrowing"): (),
     },
 )
 _LEDGER = Case(
     "ledger: jobs lost or doubled, but not a passing difference",
     {
-        _of("rf_ledger_imbalance_jobs", "lost"): "1x30",
-        _of("rf_ledger_imbalance_jobs", "doubled"): "0x2 2x28",
-        _of("rf_ledger_imbalance_jobs", "passing"): "1x5 0x25",
-        _of("rf_ledger_imbalance_jobs", "sound"): "0x30",
+        series("rf_ledger_imbalance_jobs", "lost"): "1x30",
+        series("rf_ledger_imbalance_jobs", "doubled"): "0x2 2x28",
+        series("rf_ledger_imbalance_jobs", "passing"): "1x5 0x25",
+        series("rf_ledger_imbalance_jobs", "sound"): "0x30",
     },
     {
         ("9m", "RFJobsLedgerMismatch"): (),
         ("20m", "RFJobsLedgerMismatch"): (
-            Fired("RFJobsLedgerMismatch", "1", labels=_queue("lost")),
-            Fired("RFJobsLedgerMismatch", "2", labels=_queue("doubled")),
+            Fired("RFJobsLedgerMismatch", "1", labels=labels_of("lost")),
+            Fired("RFJobsLedgerMismatch", "2", labels=labels_of("doubled")),
         ),
     },
 )
@@ -268,10 +192,10 @@ def _recordings(namespace: str) -> Case:
     return Case(
         "recordings: 60 in and 180 out a minute, 600 waiting, so 300 s to go",
         {
-            _of("queue_depth", "q", state="ready"): "600x20",
+            series("queue_depth", "q", state="ready"): "600x20",
             _processed("q", "success"): "0+120x20",
             _processed("q", "retry"): "0+60x20",
-            _of("jobs_dispatched_total", "q", job_class="A"): "0+60x20",
+            series("jobs_dispatched_total", "q", job_class="A"): "0+60x20",
         },
         {},
         {
@@ -284,7 +208,7 @@ def _recordings(namespace: str) -> Case:
 def tests(settings: Settings) -> dict[str, Any]:
     """The test file of ``promtool test rules``."""
     cases = (
-        _FAST_BURN, _SLOW_BURN, _RECOVERED, _STUCK, _AGE, _WORKERS, _DEAD, _LEDGER, *_EXPORTER,
+        _FAST_BURN, _SLOW_BURN, _RECOVERED, _STUCK, _AGE, _WORKERS, _DEAD, _LEDGER, *WAITING, *_EXPORTER,
         _recordings(settings.namespace),
     )  # fmt: skip
     return {

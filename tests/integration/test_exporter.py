@@ -109,6 +109,7 @@ async def test_an_empty_store(redis_url: str) -> None:
     assert page("rf_redis_used_memory_bytes") > 0
     assert page("rf_redis_maxmemory_evicts") == 0
     assert page("worker_utilization") == 0
+    assert page("rf_consequences_unsettled") == page("rf_consequences_skipped") == 0
     assert "process_resident_memory_bytes" in page.names()
     assert 'rf_build_info{python="' in page.text
 
@@ -311,6 +312,7 @@ async def test_both_formats_are_well_formed(redis_url: str, tmp_path: Path) -> N
         call = manager.store.commands.flush("test", 1, {field: 1.0}, {field: f'[0.004,"{trace_id}",1700000000.5]'})
         await manager.store.run(call)
         await manager.schedules.upsert("shown", Shown(), every=60)
+        await manager.limits.set("shown", concurrency=1)
         ran: dict[Any, Any] = {"ran": 1, "succeeded": 1, "lag": 1}
         await manager.store.client.hset(manager.store.keys.of("schedule", "shown"), mapping=ran)
     async with exporter(settings(redis_url)) as client:

@@ -132,6 +132,15 @@ def test_every_alert_has_its_runbook_and_no_other_is_there() -> None:
     assert sorted(page.stem for page in RUNBOOKS.glob("*.md")) == NAMES
 
 
+def test_the_page_of_monitoring_has_every_alert_with_its_severities() -> None:
+    rows: dict[str, str] = {}
+    for line in (ROOT / "docs/operations/monitoring.md").read_text().splitlines():
+        rows |= dict.fromkeys(re.findall(r"\[(RFJobs\w+)\]", line), line.rpartition("| ")[2])
+    assert sorted(rows) == NAMES
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in rows[rule["alert"]]
+
+
 @pytest.mark.parametrize(
     "line", ["rf-jobs quues", "rf-jobs jobs sow x", "rf-jobs queues --quue x", "rf-jobs jobs show"]
 )

@@ -170,12 +170,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     from tests.support.servers import ephemeral_server
 
     folder = tmp_path_factory.mktemp("live")
-    log = folder / "worker.log"
+    log, payloads = folder / "worker.log", folder / "payloads"
+    payloads.mkdir()
+    (payloads / ".rf-jobs-payloads").touch()  # it is a payload store, and an empty one
     environment = {
         "RF_JOBS_TELEMETRY_FLUSH_SECONDS": "1",
         "RF_JOBS_SECURITY_SIGNING_KEYS": SIGNING,
         "RF_JOBS_SECURITY_REQUIRE_SIGNATURES": "true",
-        "RF_JOBS_OFFLOAD_PATH": str(folder / "payloads"),
+        "RF_JOBS_OFFLOAD_PATH": str(payloads),
     }
     with (
         ephemeral_server() as server,
@@ -231,7 +233,7 @@ class load:  # noqa: N801 (reads as a verb where it stands)
             QueueManager(self._url) as forger,
         ):
             await manager.pause("late")
-            await manager.dispatch(Batch(Late(), Late()))
+            await Batch([Late(), Late()]).dispatch(manager)
             await manager.dispatch(Stranger())
             await manager.schedules.upsert("often", Fine(), every=0.5)
             await manager.schedules.upsert("left-out", Fine(), every=60, misfire="skip")
