@@ -301,12 +301,16 @@ class Terminal:
 
     def ends(self) -> int:
         """Its exit code; the terminal must be as it was."""
-        wait_until(lambda: self._read() or self.process.poll() is not None, "it ends")
-        code = wait_until(lambda: None if self.process.poll() is None else (self.process.returncode,), "it ends")[0]
+        wait_until(self._has_ended, "it ends")
+        code = self.process.returncode
         while self._read():
             pass
         assert termios.tcgetattr(self._theirs) == self._before
         return code
+
+    def _has_ended(self) -> bool:
+        self._read()  # it restores the terminal when all that it wrote was read
+        return self.process.poll() is not None
 
     def close(self) -> None:
         self.process.kill()
