@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -90,12 +91,16 @@ def _node(number: int) -> EmbeddedServer:
 
 
 def _is_up(client: redis.Redis, nodes: int) -> bool:
-    state = bytes(client.execute_command("CLUSTER", "INFO"))
+    state = bytes(_told(client, "INFO"))
     return (
         b"cluster_state:ok" in state
         and f"cluster_known_nodes:{nodes}".encode() in state
-        and len(client.execute_command("CLUSTER", "SLOTS")) == NODES
+        and len(_told(client, "SLOTS")) == NODES
     )
+
+
+def _told(client: redis.Redis, what: str) -> Any:
+    return client.execute_command("CLUSTER", what)
 
 
 def _follows(client: redis.Redis) -> bool:
