@@ -105,9 +105,9 @@ class Placer:
         for at, one in asked.items():
             shard = self._shards.of(items[at].draft.queue)
             if one.depends is not None:
-                one.depends.parents = [_ref(each, homes, shard) for each in one.depends.parents]
+                one.depends.parents = [named_in(shard, each, homes) for each in one.depends.parents]
             if one.batch:
-                one.batch = _ref(one.batch, homes, shard)
+                one.batch = named_in(shard, one.batch, homes)
             placed[at] = replace(items[at], draft=replace(items[at].draft, options=options.encode(one)))
         return placed, refused
 
@@ -120,7 +120,7 @@ class Placer:
         refused: Refused = {}
         for (batch, behind), places in members.items():
             home = homes[batch]
-            refs = [f"{self._shards.of(items[at].draft.queue)}|{items[at].draft.id}" for at in places]
+            refs = [named_in(home, items[at].draft.id, homes) for at in places]
             shut, *last = await self._store.run(batch_calls.expect(home, batch, refs, behind=behind))
             if shut:
                 refused.update((at, ("batch", shut)) for at in places)
@@ -206,7 +206,6 @@ def _named(asked: Options) -> list[str]:
     return [*parents, asked.batch] if asked.batch else parents
 
 
-def _ref(each: str, homes: Homes, shard: int) -> str:
+def named_in(shard: int, each: str, homes: Homes) -> str:
     """A job or a batch as one in this shard has to name it; one that is not known, as if it were there."""
-    home = homes.get(plain(each))
-    return each if "|" in each or home is None or home == shard else f"{home}|{each}"
+    return relative(each, homes.get(each, shard), shard)

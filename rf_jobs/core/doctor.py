@@ -70,8 +70,7 @@ class Findings:
 
 def worst(checks: list[Check]) -> Status:
     """The gravest status among them."""
-    found = {check.status for check in checks}
-    return "fail" if "fail" in found else "warn" if "warn" in found else "ok"
+    return max((check.status for check in checks), key=GRAVITY.__getitem__, default="ok")
 
 
 async def check_up(store: AsyncStore, *, queue_age_objective: float = 300.0) -> list[Check]:

@@ -13,7 +13,7 @@ from rf_jobs.client.dispatcher import unknown_parent
 from rf_jobs.client.dispatching import Preparer, Said
 from rf_jobs.client.offload import Offload
 from rf_jobs.client.pending import Choices, Pending
-from rf_jobs.client.placing import Placer
+from rf_jobs.client.placing import Placer, named_in
 from rf_jobs.client.workflow.groups import Group, Member
 from rf_jobs.client.workflow.plan import Place, Plan, PlannedGroup, plan_members, plan_of
 from rf_jobs.core import transitions
@@ -71,7 +71,8 @@ class GroupSender:
             items = [self._preparer.prepare(job, choices) for job, choices in plan.in_order()]
             homes = await self._homes(plan, items) if self._placer.is_needed else {}
             opened = [self.opened(planned, homes) for planned in plan.groups]
-            await self._placer.claim_queues(_queues_of(opened))
+            if self._placer.is_needed:
+                await self._placer.claim_queues(_queues_of(opened))
             await self._know(plan)
             for batches in _by_shard(opened):
                 state = await self._open(batches)
@@ -109,8 +110,7 @@ class GroupSender:
         for batch in batches:
             home, bar, outer = batch.outer.partition("|")
             if bar:
-                ref = f"{batch.shard}|{batch.id}"
-                expect = batch_calls.expect(int(home), outer, [ref])
+                expect = batch_calls.expect(int(home), outer, [relative(batch.id, batch.shard, int(home))])
                 if shut := (await self._lifecycle.store.run(expect))[0]:
                     return shut
         return await self._lifecycle.apply(transitions.open_batches(batches))
@@ -122,14 +122,9 @@ class GroupSender:
             each for _, choices in plan.jobs if choices.extra is not None for each in choices.extra.parents
         )
         others = [each for each in asked if each not in mine]
-        if not others:
-            return
-        exists = self._lifecycle.store.commands.exists
-        found = await self._lifecycle.store.run_many(
-            [exists(family, each) for each in others for family in ("job", "batch")]
-        )
-        for at, each in enumerate(others):
-            if not found[2 * at] and not found[2 * at + 1]:
+        found = await self._placer.find(others)
+        for each in others:
+            if each not in found:
                 raise unknown_parent(each, "nothing was dispatched")
 
     def opened(self, planned: PlannedGroup, homes: Mapping[str, int] | None = None) -> NewBatch:
@@ -137,22 +132,18 @@ class GroupSender:
         group = planned.group
         homes = homes or {}
         home = homes.get(str(group.id), 0)
-
-        def ref(each: str) -> str:
-            return relative(each, homes.get(each, home), home)
-
         fields: dict[str, str | bytes] = {"kind": group.kind, "keep": str(self._keep_ms)}
         if group.label:
             fields["name"] = group.label
         if group.is_lenient:
             fields["lenient"] = "1"
         if planned.last:
-            fields["last"] = ref(planned.last)
+            fields["last"] = named_in(home, planned.last, homes)
         for event in group.callbacks:
             drafts = [self._draft(job, str(group.id), home) for job in group.jobs_of(event)]
             if drafts:
                 fields[event] = _json.encode(drafts)
-        return NewBatch(str(group.id), ref(planned.outer), fields, home)
+        return NewBatch(str(group.id), named_in(home, planned.outer, homes), fields, home)
 
     def _draft(self, given: Job | Pending[Any], group: str, home: int) -> tuple[str, ...]:
         """A callback as the store keeps it until it is due; with its shard, where that is not the group's."""

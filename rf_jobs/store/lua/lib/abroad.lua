@@ -20,10 +20,9 @@ end
 
 -- A job there is to wait for a job or a batch that is here: it is told now, or when that ends.
 local function tell_when_over(child, parent)
-  local state = ended_as(parent) or not is_known(parent) and 'gone'
+  local state = fate_of(parent)
   if not state then return depend(child, parent) end
-  local result = soft('GET', P .. 'result:' .. parent) or string.match(soft('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)')
-  parent_over(child, parent, state, result)
+  parent_over(child, parent, state, result_of(parent))
 end
 
 function heard.await(parent, child) tell_when_over(here(child), parent) end

@@ -84,27 +84,27 @@ local function depend(child, parent)
   soft('SADD', P .. 'dependents:' .. parent, child)
 end
 
+-- How a parent has ended, nil where it has not; and what it answered with.
+local function fate_of(parent) return ended_as(parent) or not is_known(parent) and 'gone' end
+local function result_of(parent)
+  return soft('GET', P .. 'result:' .. parent) or string.match(soft('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)')
+end
+
 -- Puts a job behind its parents. Answers with those that are not over, and with those that failed, if that counts, and how the
 -- first of these did.
 local function behind(id, parents, onfail)
   local waits, failed, how = {}, {}, nil
   for _, parent in ipairs(parents) do
     local shard, there = abroad(parent)
-    local state = not shard and (ended_as(parent) or not is_known(parent) and 'gone')
-    if shard then
+    local state = not shard and fate_of(parent)
+    if not state then
       waits[#waits + 1] = parent
-      send(shard, 'await', there, id)
-    elseif not state then
-      waits[#waits + 1] = parent
+      if shard then send(shard, 'await', there, id) else depend(id, parent) end
     elseif state == 'completed' then
-      take_input(id, parent, soft('GET', P .. 'result:' .. parent) or
-        string.match(soft('GET', P .. 'ended:' .. parent) or '', '^%a+ (.+)'))
+      take_input(id, parent, result_of(parent))
     elseif onfail ~= 'run' then
       failed[#failed + 1], how = parent, how or state
     end
-  end
-  for _, parent in ipairs(waits) do
-    if not abroad(parent) then depend(id, parent) end
   end
   return waits, failed, how
 end
@@ -211,11 +211,8 @@ function work.over(id, state, links, result)
   local batch = string.match(links, ' b(%S+)')
   if not batch then return end
   WORK[#WORK + 1] = {'member', batch, id, state}
-  local remembers
-  if abroad(batch) then remembers = redis.call('EXISTS', P .. 'batch:' .. id) == 0 else
-    remembers = soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0
-  end
-  if remembers then
+  local away = abroad(batch)
+  if away and redis.call('EXISTS', P .. 'batch:' .. id) == 0 or not away and soft('HEXISTS', P .. 'batch:' .. batch, 'sealed') == 0 then
     remember_end(id, state, string.find(links, ' k', 1, true) and result or '')
   end
 end
