@@ -70,7 +70,8 @@ class Findings:
 
 def worst(checks: list[Check]) -> Status:
     """The gravest status among them."""
-    return max((check.status for check in checks), key=GRAVITY.__getitem__, default="ok")
+    gravest = max(checks, key=lambda check: GRAVITY[check.status], default=None)
+    return "ok" if gravest is None else gravest.status
 
 
 async def check_up(store: AsyncStore, *, queue_age_objective: float = 300.0) -> list[Check]:
